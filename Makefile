@@ -1,0 +1,34 @@
+# Every target is one line of uv or npm underneath; tools/bootstrap installs uv in .tools/ when it is missing.
+.DEFAULT_GOAL := help
+RUN := .venv/bin
+
+.PHONY: help setup demo test bench lint format build lock
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## install everything into .venv
+
+.venv/.ready: requirements/dev.txt tools/bootstrap pyproject.toml api/pyproject.toml edge/pyproject.toml
+	@tools/bootstrap
+
+demo: setup ## the whole platform on embedded PostgreSQL; ONCE=1 exits after the first digest
+	@$(RUN)/fleetprompt demo $(if $(ONCE),--once)
+
+test: setup ## lint, types, import rules and every test
+	@tools/test
+
+bench: setup ## the figures that the README quotes, each beside what it is compared with
+	@$(RUN)/python -m bench
+
+lint: setup ## ruff, mypy, import-linter
+	@tools/lint
+
+format: setup ## rewrite the sources to the house style
+	@$(RUN)/ruff check --fix-only --quiet . ; $(RUN)/ruff format .
+
+build: setup ## wheels of the three distributions and the widget's bundle, into dist/
+	@tools/build
+
+lock: setup ## compile requirements/ again from the pyproject files
+	@tools/lock
