@@ -1,0 +1,1 @@
+"""FleetPrompt's HTTP API and console."""

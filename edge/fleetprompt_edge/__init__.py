@@ -1,0 +1,1 @@
+"""The connector that runs beside the customer's Proton Mail Bridge."""

@@ -1,0 +1,168 @@
+"""Every setting of the platform, read from the environment as ``FLEETPROMPT_<NAME>``.
+
+A setting is documented in ``docs/reference/settings.md``; a test fails if one is missing there.
+"""
+
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator may configure. Unset means: one machine, embedded PostgreSQL, loopback."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEETPROMPT_", extra="ignore", frozen=True)
+
+    # Where things are kept
+    state_dir: Path = Field(
+        default=Path(".fleetprompt"),
+        description="Folder for the embedded database, the lake, logs and a generated master key.",
+    )
+    lake_dir: Path | None = Field(
+        default=None, description="Folder of the Parquet lake. Default: `lake` in the state folder."
+    )
+
+    # PostgreSQL
+    database_url: SecretStr | None = Field(
+        default=None,
+        description=(
+            "PostgreSQL 15 or newer as `postgresql://owner:…@host/db`, with the right to create "
+            "roles and schemas. Unset: embedded PostgreSQL 18 in the state folder."
+        ),
+    )
+    app_database_url: SecretStr | None = Field(
+        default=None,
+        description=(
+            "The application's own login, which has no right on any tenant's schema. Unset: "
+            "derived from the database URL and the master key."
+        ),
+    )
+    dagster_database_url: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Dagster's own database. Unset: `<database>_dagster` on the same server. The scheme "
+            "becomes `postgresql+psycopg2`, whatever is given."
+        ),
+    )
+    database_pool_size: int = Field(default=8, ge=1, le=100, description="Connections a process.")
+    database_pool_timeout: float = Field(
+        default=5.0, gt=0, description="Seconds to wait for a connection before 503 is answered."
+    )
+    database_connection_lifetime: int = Field(
+        default=1800,
+        ge=10,
+        description="Seconds after which a connection is replaced; bounds a backend's memory.",
+    )
+
+    # Keys
+    master_key: SecretStr | None = Field(
+        default=None, description="32 bytes in base64: encrypts the tenants' data keys."
+    )
+    master_key_file: Path | None = Field(
+        default=None,
+        description="File with the master key. Default: `master.key` in the state folder.",
+    )
+    master_key_source: Literal["auto", "env", "file", "keyring"] = Field(
+        default="auto",
+        description=(
+            "Where the master key comes from. `auto`: the environment if set, else the file, "
+            "which is made when the database is the embedded one."
+        ),
+    )
+
+    # Doors
+    api_host: str = Field(default="127.0.0.1", description="Address that the API binds to.")
+    api_port: int = Field(default=8000, ge=1, le=65535, description="Port of the API.")
+    dagster_port: int = Field(
+        default=3000, ge=1, le=65535, description="Port of the Dagster UI; always on loopback."
+    )
+    code_server_port: int = Field(
+        default=4000, ge=1, le=65535, description="Port of the Dagster code server, on loopback."
+    )
+    public_url: str | None = Field(
+        default=None, description="The API as others reach it. Default: `http://<host>:<port>`."
+    )
+    dagster_url: str | None = Field(
+        default=None, description="The Dagster UI as operators reach it, for links."
+    )
+
+    # Signals
+    ingest_queue_limit: int = Field(
+        default=20_000,
+        ge=1,
+        description="Signals that may wait for a commit in one process before 503 is answered.",
+    )
+    ingest_flush_rows: int = Field(
+        default=1_000, ge=1, le=10_000, description="Most signals in one commit."
+    )
+    ingest_writers: int = Field(
+        default=2, ge=1, le=16, description="Connections that write signals, a process."
+    )
+    signal_retention_days: int = Field(
+        default=30, ge=1, description="Days that a signal is kept, unless the tenant says else."
+    )
+    key_cache_seconds: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How long a verified API key may be reused; the bound on revocation.",
+    )
+
+    # Outbound
+    allowed_private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description=(
+            "Private networks that tenant-supplied URLs may reach, as a JSON list of CIDR blocks."
+        ),
+    )
+    allow_plain_http: bool = Field(
+        default=False, description="Accept `http://` for tenant-supplied URLs."
+    )
+    manual_runs_per_hour: int = Field(
+        default=3, ge=0, description="How often a tenant may press *Run now* within an hour."
+    )
+    digest_grace_hours: float = Field(
+        default=6.0, ge=0, description="How late a missed digest still runs; beyond, it is skipped."
+    )
+    operations_tenant: str = Field(
+        default="operations",
+        description="Slug of the operator's own tenant, which holds the platform's activity.",
+    )
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="`auto`: text on a terminal, JSON lines elsewhere."
+    )
+
+    @field_validator("state_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def lake(self) -> Path:
+        """Folder of the Parquet lake."""
+        return self.lake_dir or self.state_dir / "lake"
+
+    @property
+    def api_url(self) -> str:
+        """The API's base URL without a trailing slash."""
+        return (self.public_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
+
+    @property
+    def dagster_base_url(self) -> str:
+        """The Dagster UI's base URL without a trailing slash."""
+        return (self.dagster_url or f"http://127.0.0.1:{self.dagster_port}").rstrip("/")
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings; read once."""
+    return Settings()
