@@ -1,0 +1,1 @@
+"""Encrypted integration credentials: the master key, the tenants' data keys, sealed values."""
