@@ -1,0 +1,1 @@
+"""PostgreSQL: URLs, tenant transactions, migrations."""

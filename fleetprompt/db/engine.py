@@ -1,0 +1,140 @@
+"""Connections and the two kinds of transaction: the platform's and a tenant's.
+
+A tenant transaction sets role and search path together, transaction-locally, in one round trip.
+The tenant's role may use its own schema and nothing else, and the application's login has no
+right on any of them, so a forgotten tenant context or filter is ``permission denied`` and never
+somebody else's rows. Transaction-local settings are safe behind PgBouncer in every mode.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from fleetprompt.db.urls import application_url, owner_url, sqlalchemy_url
+from fleetprompt.errors import DatabaseUnavailableError, OverloadedError
+from fleetprompt.settings import Settings
+
+ENTER_TENANT = (
+    "SELECT set_config('role', %(schema)s, true), set_config('search_path', %(path)s, true)"
+)
+_ENTER_TENANT = text(
+    "SELECT set_config('role', :schema, true), set_config('search_path', :path, true)"
+)
+
+
+def quote_identifier(name: str) -> str:
+    """``name`` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Database:
+    """A pool of connections under one login.
+
+    ``platform()`` and ``tenant(schema)`` open a transaction that commits when the block ends and
+    rolls back when it raises. A lost or refused connection is a DatabaseUnavailableError and an
+    exhausted pool an OverloadedError, both with ``retry_after``.
+    """
+
+    def __init__(self, url: str, settings: Settings, *, application_name: str = "fleetprompt"):
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=settings.database_pool_timeout,
+            pool_recycle=settings.database_connection_lifetime,
+            # A connection that PostgreSQL closed while it lay in the pool is replaced unseen.
+            pool_pre_ping=True,
+            connect_args={"application_name": application_name, "connect_timeout": 5},
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @classmethod
+    def application(cls, settings: Settings, *, name: str = "fleetprompt") -> Self:
+        """Under the application's login."""
+        return cls(application_url(settings), settings, application_name=name)
+
+    @classmethod
+    def owner(cls, settings: Settings) -> Self:
+        """Under the owner's login: for creating and deleting tenants only."""
+        return cls(owner_url(settings), settings, application_name="fleetprompt-owner")
+
+    @asynccontextmanager
+    async def platform(self) -> AsyncIterator[AsyncSession]:
+        """A transaction on the platform's own tables."""
+        with _told():
+            async with self._sessions() as session, session.begin():
+                yield session
+
+    @asynccontextmanager
+    async def tenant(self, schema: str) -> AsyncIterator[AsyncSession]:
+        """A transaction that sees the tables of one tenant and nothing else."""
+        with _told():
+            async with self._sessions() as session, session.begin():
+                await session.execute(
+                    _ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+                )
+                yield session
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class _told:  # noqa: N801 - reads as a phrase where it is used
+    """Turns what drivers raise when PostgreSQL is away into problems that callers know."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if isinstance(error, PoolTimeoutError):
+            raise OverloadedError(
+                "All database connections of this process are in use.", retry_after=1
+            ) from error
+        if is_disconnect(error):
+            raise DatabaseUnavailableError(
+                "PostgreSQL does not answer; nothing was changed unless you were told so.",
+                retry_after=2,
+            ) from error
+
+
+def is_disconnect(error: BaseException | None) -> bool:
+    """Whether ``error`` says that the server is away, and not that a statement was wrong.
+
+    SQLSTATE classes 08 (connection), 57P (server going down or starting), 53 (out of resources)
+    per PostgreSQL's appendix A; no SQLSTATE at all means that the connection itself failed.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+    return str(state).startswith(("08", "57P", "53"))

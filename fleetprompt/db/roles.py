@@ -1,0 +1,79 @@
+"""Roles and schemas: who may touch what. Run by the owner.
+
+``fleetprompt_app`` is the application's login: it reads the platform's tables, inherits nothing and
+has no right on any tenant's schema. ``fleetprompt_tenant`` is the group of all tenants' roles and may
+use the index tables, each its own rows. A tenant's role has the name of its schema, owns nothing
+and may use that schema alone; the application may take it on for one transaction.
+
+Roles belong to the whole server, so one PostgreSQL server serves one FleetPrompt installation.
+"""
+
+from psycopg import Connection, sql
+
+from fleetprompt.db.base import PLATFORM_SCHEMA
+from fleetprompt.db.urls import APPLICATION_ROLE
+
+TENANT_GROUP = "fleetprompt_tenant"
+_LOCK = 0x466C6565  # "Flee": one migration or provisioning of roles at a time
+
+
+def ensure_roles(connection: Connection, application_password: str) -> None:
+    """Create the platform's roles and schema, or bring them up to date."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    for name, options in (
+        (APPLICATION_ROLE, "LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"),
+        (TENANT_GROUP, "NOLOGIN"),
+    ):
+        if not _exists(connection, name):
+            connection.execute(sql.SQL("CREATE ROLE {} " + options).format(sql.Identifier(name)))
+    connection.execute(
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+            sql.Identifier(APPLICATION_ROLE), sql.Literal(application_password)
+        )
+    )
+    connection.execute(
+        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(PLATFORM_SCHEMA))
+    )
+
+
+def create_tenant_schema(connection: Connection, schema: str) -> None:
+    """Create a tenant's role and its empty schema with the grants that later tables inherit.
+
+    The schema's name is the role's. Repeating it changes nothing.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    name = sql.Identifier(schema)
+    group, application = sql.Identifier(TENANT_GROUP), sql.Identifier(APPLICATION_ROLE)
+    if not _exists(connection, schema):
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN IN ROLE {}").format(name, group))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(name, application))
+    for statement in (
+        "CREATE SCHEMA IF NOT EXISTS {}",
+        "REVOKE ALL ON SCHEMA {} FROM PUBLIC",
+        "GRANT USAGE ON SCHEMA {} TO {}",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {}",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT USAGE, SELECT ON SEQUENCES TO {}",
+    ):
+        connection.execute(sql.SQL(statement).format(name, name))
+
+
+def drop_tenant_schema(connection: Connection, schema: str) -> None:
+    """Remove a tenant's schema with everything in it, its rows in the index tables, and its role."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    name = sql.Identifier(schema)
+    connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+    for table in ("stale_partitions", "directive_queue", "schedule_slots"):
+        connection.execute(
+            sql.SQL("DELETE FROM {}.{} WHERE tenant_schema = %s").format(
+                sql.Identifier(PLATFORM_SCHEMA), sql.Identifier(table)
+            ),
+            (schema,),
+        )
+    if _exists(connection, schema):
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
+        connection.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+def _exists(connection: Connection, role: str) -> bool:
+    found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+    return found.fetchone() is not None

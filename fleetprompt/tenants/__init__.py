@@ -1,0 +1,1 @@
+"""Organizations, their members and roles, and the keys by which programs come in."""
