@@ -15,9 +15,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -26,9 +28,15 @@ from pydantic import SecretStr
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.settings import Settings
 
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
+Answer = TypeVar("Answer")
+
 KEY_BYTES = 32
 KEYRING_SERVICE = "fleetprompt"
 KEYRING_ENTRY = "master-key"
+KEYRING_SECONDS = 5.0
 
 _MAKE_ONE = (
     "Make a key with `openssl rand -base64 32` and keep a copy of it apart from the database's "
@@ -221,6 +229,27 @@ def _from_keyring(state_dir: Path, *, create: bool) -> MasterKey:
 
 
 def _read_keyring() -> SecretStr | None:
+    return _ask_keyring(
+        lambda backend: _secret_or_none(backend.get_password(KEYRING_SERVICE, KEYRING_ENTRY))
+    )
+
+
+def _write_keyring(key: SecretStr) -> None:
+    _ask_keyring(
+        lambda backend: backend.set_password(KEYRING_SERVICE, KEYRING_ENTRY, key.get_secret_value())
+    )
+
+
+def _secret_or_none(text: str | None) -> SecretStr | None:
+    return None if text is None else SecretStr(text)
+
+
+def _ask_keyring(question: Callable[["KeyringBackend"], Answer]) -> Answer:
+    """Put a question to this machine's keyring, if it is one that keeps secrets.
+
+    In a thread of its own: a locked secret service may wait for ever for somebody to type a
+    password (research/edge.md §5), and a service must not.
+    """
     # Imported here: looking for a backend takes long, and few installations use one.
     import keyring
     from keyring.errors import KeyringError
@@ -233,25 +262,27 @@ def _read_keyring() -> SecretStr | None:
             f"({type(backend).__module__}.{type(backend).__qualname__}). "
             "Set FLEETPROMPT_MASTER_KEY_SOURCE to `file` or `env`."
         )
+    answers: SimpleQueue[Answer | KeyringError] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(question(backend))
+        except KeyringError as error:
+            answers.put(error)
+
+    Thread(target=ask, name="keyring", daemon=True).start()
     try:
-        text = backend.get_password(KEYRING_SERVICE, KEYRING_ENTRY)
-    except KeyringError as error:
+        answer = answers.get(timeout=KEYRING_SECONDS)
+    except Empty:
         raise MasterKeyError(
-            f"The keyring does not answer ({type(error).__name__}); is it unlocked?"
-        ) from None  # a backend's own words may hold what it was given
-    return None if text is None else SecretStr(text)
-
-
-def _write_keyring(key: SecretStr) -> None:
-    import keyring
-    from keyring.errors import KeyringError
-
-    try:
-        keyring.get_keyring().set_password(KEYRING_SERVICE, KEYRING_ENTRY, key.get_secret_value())
-    except KeyringError as error:
+            f"The keyring did not answer within {KEYRING_SECONDS:g} s. Unlock it and start again."
+        ) from None
+    if isinstance(answer, KeyringError):
+        # A backend's own words may hold what it was given, so only the kind of error is told.
         raise MasterKeyError(
-            f"The keyring did not take the new master key ({type(error).__name__}); is it unlocked?"
-        ) from None  # a backend's own words may hold what it was given
+            f"The keyring refused ({type(answer).__name__}). Unlock it and start again."
+        )
+    return answer
 
 
 @contextlib.contextmanager

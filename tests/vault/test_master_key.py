@@ -11,6 +11,7 @@ import pickle
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 
 import keyring
@@ -53,8 +54,11 @@ class KeptInMemory(KeyringBackend):
         super().__init__()  # type: ignore[no-untyped-call]
         self.entries: dict[tuple[str, str], str] = {}
         self.locked = False
+        self.waits_for = Event()
+        self.waits_for.set()
 
     def get_password(self, service: str, username: str) -> str | None:
+        self.waits_for.wait()
         if self.locked:
             raise KeyringLocked(CANARY_TEXT)
         return self.entries.get((service, username))
@@ -212,9 +216,20 @@ def test_a_locked_keyring_is_told_without_its_own_words(
     tmp_path: Path, memory_keyring: KeptInMemory
 ) -> None:
     memory_keyring.locked = True
-    with pytest.raises(MasterKeyError, match="is it unlocked") as caught:
+    with pytest.raises(MasterKeyError, match=r"refused .*KeyringLocked.* Unlock it") as caught:
         load_master_key(settings(tmp_path, master_key_source="keyring"))
     assert CANARY_TEXT not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_keyring_that_waits_for_a_password_is_not_waited_for(
+    tmp_path: Path, memory_keyring: KeptInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleetprompt.vault.master_key.KEYRING_SECONDS", 0.05)
+    memory_keyring.waits_for.clear()
+    with pytest.raises(MasterKeyError, match="did not answer"):
+        load_master_key(settings(tmp_path, master_key_source="keyring"), create=True)
+    memory_keyring.waits_for.set()
+    assert not memory_keyring.entries
 
 
 @pytest.mark.usefixtures("memory_keyring")
