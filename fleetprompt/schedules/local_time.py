@@ -66,7 +66,7 @@ def zone_names() -> frozenset[str]:
     return frozenset(available_timezones()) - _NOT_PLACES
 
 
-def validate_zone(name: str, *, pointer: str = "/timezone") -> ZoneInfo:
+def validate_zone(name: object, *, pointer: str = "/timezone") -> ZoneInfo:
     """The zone of that exact IANA name.
 
     Membership is asked before anything is opened: ``ZoneInfo("Europe")`` alone raises
@@ -101,7 +101,7 @@ def _near_zones(name: str) -> list[str]:
     return list(dict.fromkeys(near))[:3]
 
 
-def parse_time_of_day(text: str, *, pointer: str = "/schedule_time") -> time:
+def parse_time_of_day(text: object, *, pointer: str = "/schedule_time") -> time:
     """``HH:MM`` from ``00:00`` to ``23:59`` as a naive time of day.
 
     Raises InvalidError for anything else, ``24:00``, ``9:05`` and seconds included.
