@@ -1,0 +1,108 @@
+"""Handlers: pure functions from a signal to directive requests, run in the ingest transaction.
+
+A package names the signal types that it answers to. Its function sees the signal and nothing else, so
+running it again (a replay) asks for the same directives under the same idempotency keys, which
+then exist already.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from fleetprompt.signals.envelope import Row
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SignalView:
+    """A signal as a handler sees it."""
+
+    id: UUID
+    type: str
+    source: str
+    occurred_at: datetime
+    subject_type: str | None
+    subject_id: str | None
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DirectiveRequest:
+    """What a handler asks for. ``idempotency_key`` must follow from the signal alone."""
+
+    type: str
+    params: Mapping[str, Any]
+    idempotency_key: str
+    target: str = "platform"
+    max_attempts: int = 5
+    correlation_id: str | None = None
+
+
+Handler = Callable[[SignalView], Sequence[DirectiveRequest]]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """Which functions answer to which types, and for which package they speak."""
+
+    by_type: Mapping[str, Sequence[tuple[str, Handler]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, packages: Iterable[tuple[str, Mapping[str, Handler]]]) -> "Handlers":
+        """From pairs of a package's slug and its functions by signal type."""
+        table: dict[str, list[tuple[str, Handler]]] = {}
+        for slug, functions in packages:
+            for type_, function in functions.items():
+                table.setdefault(type_, []).append((slug, function))
+        return cls(table)
+
+    def requests(self, row: Row) -> list[dict[str, Any]]:
+        """Records for the ingest statement, one for each directive asked for.
+
+        A handler that raises loses no signal: it is logged, and a replay asks again.
+        """
+        found = self.by_type.get(row.type)
+        if not found:
+            return []
+        view = SignalView(
+            id=row.id,
+            type=row.type,
+            source=row.source,
+            occurred_at=row.occurred_at,
+            subject_type=row.subject_type,
+            subject_id=row.subject_id,
+            data=msgspec.json.decode(row.data),
+            metadata=msgspec.json.decode(row.metadata),
+        )
+        records: list[dict[str, Any]] = []
+        for package, function in found:
+            try:
+                asked = function(view)
+            except Exception:
+                log.exception(
+                    "a signal handler failed; the signal is stored",
+                    extra={"package": package, "signal_type": row.type, "signal_id": str(row.id)},
+                )
+                continue
+            records.extend(_record(view, package, request) for request in asked)
+        return records
+
+
+def _record(view: SignalView, package: str, request: DirectiveRequest) -> dict[str, Any]:
+    return {
+        "signal_id": str(view.id),
+        "package": package,
+        "type": request.type,
+        "params": dict(request.params),
+        "idempotency_key": request.idempotency_key,
+        "target": request.target,
+        "max_attempts": request.max_attempts,
+        "correlation_id": request.correlation_id or view.metadata.get("correlation_id"),
+    }

@@ -1,0 +1,315 @@
+"""Group commit: whatever arrived while the previous commit ran goes into the next.
+
+1. ``submit`` puts a request's rows into its tenant's queue and waits.
+2. A writer takes requests from the tenants in turn, up to ``ingest_flush_rows`` rows.
+3. One pipeline carries BEGIN, each tenant's role and rows, and COMMIT: one round trip, one fsync.
+4. After the commit everybody in it is answered, and listeners are told by one coalesced NOTIFY.
+
+No timer delays a lone request, and under load the batches grow by themselves. If PostgreSQL refuses
+a row, the requests of that flush are written one by one, so that it fails alone. If the
+connection breaks, everybody in the flush hears 503: whether the commit happened is then
+unknown, and the dedupe key makes asking again safe.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.rows import tuple_row
+
+from fleetprompt.db.engine import ENTER_TENANT, quote_identifier
+from fleetprompt.errors import (
+    DatabaseUnavailableError,
+    FleetPromptError,
+    InvalidError,
+    OverloadedError,
+)
+from fleetprompt.settings import Settings
+from fleetprompt.signals.envelope import Accepted
+from fleetprompt.signals.handlers import Handlers
+from fleetprompt.signals.statements import COMPARE, REQUEST, STORE
+from fleetprompt.signals.wakeups import Notifier
+
+log = logging.getLogger(__name__)
+
+WRITE_TIMEOUT = 15.0  # seconds after which a silent server counts as gone
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one signal. A duplicate carries the id that was there before."""
+
+    id: UUID
+    status: Literal["created", "duplicate"]
+    content: Literal["same", "different", "expired"] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    schema: str
+    items: Sequence[Accepted]
+    done: asyncio.Future[list[Stored]]
+    directives: list[dict[str, Any]] = field(default_factory=list)
+
+    def answer(self, results: dict[UUID, Stored]) -> None:
+        if not self.done.done():
+            self.done.set_result([results[item.row.id] for item in self.items])
+
+    def fail(self, error: FleetPromptError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class SignalWriter:
+    """Stores signals for the whole process; ``start`` before, ``close`` after."""
+
+    def __init__(self, url: str, settings: Settings, handlers: Handlers | None = None) -> None:
+        self._url = url
+        self._limit = settings.ingest_queue_limit
+        self._flush_rows = settings.ingest_flush_rows
+        self._writer_count = settings.ingest_writers
+        self._handlers = handlers or Handlers()
+        self._queues: dict[str, deque[_Request]] = {}
+        self._waiting = 0
+        self._work = asyncio.Event()
+        self._closing = False
+        self._writers: list[asyncio.Task[None]] = []
+        self._notifier = Notifier(url)
+
+    @property
+    def waiting(self) -> int:
+        """Signals that wait for a commit."""
+        return self._waiting
+
+    async def start(self) -> None:
+        """Begin to write."""
+        self._notifier.start()
+        self._writers = [
+            asyncio.create_task(self._write_on(), name=f"signal-writer-{number}")
+            for number in range(self._writer_count)
+        ]
+
+    async def close(self) -> None:
+        """Take no more, write what waits, and answer everybody."""
+        self._closing = True
+        self._work.set()
+        await asyncio.gather(*self._writers)
+        await self._notifier.close()
+
+    async def submit(self, schema: str, items: Sequence[Accepted]) -> list[Stored]:
+        """Store signals of one tenant, all or none; returns when they are committed.
+
+        Raises OverloadedError when the queue is full, DatabaseUnavailableError when PostgreSQL is away
+        and InvalidError when it refuses a row.
+        """
+        if not items:
+            return []
+        if self._closing:
+            raise OverloadedError("This process is shutting down.", retry_after=1)
+        if self._waiting + len(items) > self._limit:
+            raise OverloadedError(
+                f"{self._waiting} signals wait for the database already.", retry_after=1
+            )
+        request = _Request(schema, items, asyncio.get_running_loop().create_future())
+        if self._handlers.by_type:
+            for item in items:
+                request.directives.extend(self._handlers.requests(item.row))
+        self._queues.setdefault(schema, deque()).append(request)
+        self._waiting += len(items)
+        self._work.set()
+        return await request.done
+
+    def _take(self) -> list[_Request]:
+        """Requests for one flush: one of each tenant in turn, so that none starves another."""
+        taken: list[_Request] = []
+        rows = 0
+        while self._queues and rows < self._flush_rows:
+            schema, queue = next(iter(self._queues.items()))
+            if taken and rows + len(queue[0].items) > self._flush_rows:
+                break
+            request = queue.popleft()
+            taken.append(request)
+            rows += len(request.items)
+            del self._queues[schema]
+            if queue:
+                self._queues[schema] = queue  # to the end of the round
+        self._waiting -= rows
+        return taken
+
+    async def _write_on(self) -> None:
+        connection: psycopg.AsyncConnection[Any] | None = None
+        try:
+            while True:
+                taken = self._take()
+                if not taken:
+                    if self._closing:
+                        return
+                    self._work.clear()
+                    await self._work.wait()
+                    continue
+                connection = await self._flush(connection, taken)
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _flush(
+        self, connection: psycopg.AsyncConnection[Any] | None, taken: list[_Request]
+    ) -> psycopg.AsyncConnection[Any] | None:
+        """Write ``taken`` and answer; returns the connection to go on with, if it still serves."""
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT):
+                if connection is None or connection.closed:
+                    connection = await self._connect()
+                try:
+                    await self._commit(connection, taken)
+                except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                    await connection.rollback()
+                    await self._one_by_one(connection, taken)
+        except (psycopg.OperationalError, psycopg.InternalError, OSError, TimeoutError) as error:
+            log.warning(
+                "signals were not stored: PostgreSQL does not answer",
+                extra={"requests": len(taken), "reason": type(error).__name__},
+            )
+            self._fail(taken)
+            await _abandon(connection)
+            return None
+        except BaseException:
+            self._fail(taken)
+            await _abandon(connection)
+            raise
+        return connection
+
+    def _fail(self, taken: list[_Request]) -> None:
+        for request in taken:
+            request.fail(
+                DatabaseUnavailableError(
+                    "PostgreSQL did not confirm the commit. Send the same signals again; dedupe keys "
+                    "keep them from being stored twice.",
+                    retry_after=2,
+                )
+            )
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=3,
+            application_name="fleetprompt-ingest",
+            row_factory=tuple_row,
+            prepare_threshold=0,
+        )
+
+    async def _commit(
+        self, connection: psycopg.AsyncConnection[Any], taken: list[_Request]
+    ) -> None:
+        """One transaction with everything in ``taken``."""
+        by_schema: dict[str, list[_Request]] = {}
+        for request in taken:
+            by_schema.setdefault(request.schema, []).append(request)
+        cursors = []
+        async with connection.pipeline():
+            await connection.execute("BEGIN")
+            for schema in sorted(by_schema):
+                requests = by_schema[schema]
+                await connection.execute(
+                    ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+                )
+                rows = b",".join(item.encoded for r in requests for item in r.items)
+                cursors.append(await connection.execute(STORE, (f"[{rows.decode()}]",)))
+                if directives := [d for r in requests for d in r.directives]:
+                    await connection.execute(REQUEST, (msgspec.json.encode(directives).decode(),))
+            await connection.execute("COMMIT")
+        created: set[UUID] = set()
+        for cursor in cursors:
+            created.update(row[0] for row in await cursor.fetchall())
+        await self._answer(connection, by_schema, created)
+
+    async def _answer(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        by_schema: dict[str, list[_Request]],
+        created: set[UUID],
+    ) -> None:
+        for schema, requests in by_schema.items():
+            duplicates = [item for r in requests for item in r.items if item.row.id not in created]
+            results = {id_: Stored(id_, "created") for id_ in created}
+            for request in requests:
+                if all(item.row.id in created for item in request.items):
+                    request.answer(results)
+            if duplicates:
+                results.update(await self._compare(connection, schema, duplicates))
+                for request in requests:
+                    request.answer(results)
+        self._notifier.tell(
+            {
+                s
+                for s, rs in by_schema.items()
+                if any(i.row.id in created for r in rs for i in r.items)
+            },
+            directives=any(r.directives for rs in by_schema.values() for r in rs),
+        )
+
+    async def _compare(
+        self, connection: psycopg.AsyncConnection[Any], schema: str, items: list[Accepted]
+    ) -> dict[UUID, Stored]:
+        rows = b",".join(item.encoded for item in items)
+        async with connection.transaction():
+            await connection.execute(
+                ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+            )
+            found = await connection.execute(COMPARE, (f"[{rows.decode()}]",))
+            return {
+                id_: Stored(stored_id, "duplicate", content)
+                for id_, stored_id, content in await found.fetchall()
+            }
+
+    async def _one_by_one(
+        self, connection: psycopg.AsyncConnection[Any], taken: list[_Request]
+    ) -> None:
+        for request in taken:
+            try:
+                await self._commit(connection, [request])
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
+                await connection.rollback()
+                request.fail(await self._explain(connection, request, error))
+
+    async def _explain(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        request: _Request,
+        error: psycopg.Error,
+    ) -> FleetPromptError:
+        """Which signal PostgreSQL refused. Its own message may quote content, so it is not passed on."""
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+            return DatabaseUnavailableError(
+                "This tenant's tables are not there; it may be in the middle of a migration or being "
+                "deleted.",
+                retry_after=5,
+            )
+        for item in request.items:
+            try:
+                async with connection.transaction(force_rollback=True):
+                    await connection.execute(
+                        ENTER_TENANT,
+                        {"schema": request.schema, "path": quote_identifier(request.schema)},
+                    )
+                    await connection.execute(STORE, (f"[{item.encoded.decode()}]",))
+            except psycopg.DataError as refused:
+                return InvalidError(
+                    "PostgreSQL cannot store this signal.",
+                    errors=[
+                        {"pointer": item.pointer, "detail": f"SQLSTATE {refused.sqlstate}"},
+                    ],
+                )
+        return InvalidError(f"PostgreSQL cannot store this (SQLSTATE {error.sqlstate}).")
+
+
+async def _abandon(connection: psycopg.AsyncConnection[Any] | None) -> None:
+    if connection is not None:
+        await connection.close()
