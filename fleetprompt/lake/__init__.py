@@ -1,0 +1,1 @@
+"""The Parquet lake: each tenant's days as files that are replaced whole, and their reading."""

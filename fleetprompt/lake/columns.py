@@ -1,0 +1,89 @@
+"""Every table of the lake, column by column: the one place that says what each holds.
+
+The Parquet schema, DuckDB's empty views and the schema that the Dagster UI shows are all made from
+it. ``tenant`` and ``day`` are not in the files: the folders say them, and readers add them as columns.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["string", "timestamp", "bigint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its kind, whether it may be empty, and what it holds."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the lake, in the order of its columns."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+
+SIGNALS = Table(
+    "signals",
+    "What happened to a tenant, one row a signal, by the UTC day on which it occurred.",
+    (
+        Column("id", "string", False, "The signal's UUIDv7, in text."),
+        Column("type", "string", False, "Dotted type, such as `email.inbound.received`."),
+        Column("source", "string", False, "Who produced it, such as `edge:proton_mail`."),
+        Column("occurred_at", "timestamp", False, "When it happened, by its producer; UTC."),
+        Column("subject_type", "string", True, "Kind of thing that it is about."),
+        Column("subject_id", "string", True, "Id of the thing that it is about."),
+        Column("data", "string", False, "Its content: a JSON object, in text."),
+        Column("metadata", "string", False, "Its metadata: a JSON object, in text."),
+        Column("correlation_id", "string", True, "What belongs together has the same one."),
+        Column("causation_id", "string", True, "What it was caused by."),
+        Column("dedupe_key", "string", True, "Its producer's key, unique in the tenant."),
+        Column("source_event_id", "string", True, "The producer's own id of the event."),
+        Column("inserted_at", "timestamp", False, "When PostgreSQL stored it; UTC."),
+    ),
+)
+
+DAILY_COUNTS = Table(
+    "daily_counts",
+    "How many signals of each type and source a tenant had on a UTC day.",
+    (
+        Column("type", "string", False, "Dotted type of the signals counted."),
+        Column("source", "string", False, "Source of the signals counted."),
+        Column("signals", "bigint", False, "How many there were."),
+        Column("first_occurred_at", "timestamp", False, "When the first of them happened; UTC."),
+        Column("last_occurred_at", "timestamp", False, "When the last of them happened; UTC."),
+    ),
+)
+
+TABLES = (SIGNALS, DAILY_COUNTS)
+
+
+def parquet_schema(table: Table) -> "pa.Schema":
+    """The fixed schema of the table's files, descriptions included as field metadata."""
+    import pyarrow as pa
+
+    kinds = {
+        "string": pa.string(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "bigint": pa.int64(),
+    }
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                kinds[column.kind],
+                nullable=column.nullable,
+                metadata={"description": column.description},
+            )
+            for column in table.columns
+        ]
+    )

@@ -1,0 +1,53 @@
+"""Where the lake's files are, and how one takes the place of another.
+
+``<lake>/<table>/tenant=<slug>/day=<YYYY-MM-DD>/part.parquet``, hive-partitioned: one file for each
+tenant and UTC day. Readers match ``*.parquet`` and so never see a file that is being written.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from fleetprompt.ids import new_id
+from fleetprompt.lake.columns import Table
+from fleetprompt.tenants.service import check_slug
+
+FILE_NAME = "part.parquet"
+_UNFINISHED = "*.unfinished"
+
+
+def day_file(lake: Path, table: Table, slug: str, day: date) -> Path:
+    """The file of one tenant and UTC day; the slug is checked, so no path leaves the lake."""
+    folder = lake / table.name / f"tenant={check_slug(slug)}" / f"day={day.isoformat()}"
+    return folder / FILE_NAME
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of ``target`` when the block ends well.
+
+    Readers see the old file or the new one, whole; after a power failure too, because the content
+    is on disk before the name is. When the block raises, ``target`` is as it was. Whatever a killed
+    writer left is cleared away, so one writer at a time may do this for one target.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(_UNFINISHED):
+        left.unlink(missing_ok=True)
+    unfinished = target.with_name(f"{new_id().hex}.unfinished")
+    try:
+        yield unfinished
+        _sync(unfinished)
+        unfinished.replace(target)
+        _sync(target.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
