@@ -39,12 +39,12 @@ test("the examples of the HTML standard read as it says", () => {
 
 test("wherever the bytes are cut, in lines or characters, the events are the same", () => {
   const stream =
-    "\ufeffid: 1\r\nevent: message\r\ndata: grüße 👋\r\n\r\n" +
+    "\ufeffid: 1\r\nevent: reply\r\ndata: grüße 👋\r\n\r\n" +
     ": ping\n\nid: 2\rdata: a\rdata\rdata: b\r\r" +
     "retry: 250\ndata: c\n\nunknown: x\nid: 3\ndata: :d: \n\n";
   const whole = bytes(stream);
   const expected = [
-    { id: "1", type: "message", data: "grüße 👋" },
+    { id: "1", type: "reply", data: "grüße 👋" },
     { id: "2", type: "message", data: "a\n\nb" },
     { id: "2", type: "message", data: "c" },
     { id: "3", type: "message", data: ":d: " },

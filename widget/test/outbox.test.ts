@@ -84,6 +84,12 @@ test("trap 43: a limit that says when keeps the text until then", () => {
   assert.equal(toSend(outbox, NOW + 30_000), "a");
 });
 
+test("a server that asks for no wait is not asked at once for ever", () => {
+  let outbox = queued([], "hello", "a");
+  for (let i = 0; i < 4; i++) outbox = failed(outbox, "a", NOW, 0, () => 0.5);
+  assert.equal(next(outbox, NOW), 4_000);
+});
+
 test("trap 50: a clock that is put back does not hold a message back", () => {
   const outbox = failed(queued([], "hello", "a"), "a", NOW, 30_000);
   assert.equal(toSend(outbox, NOW - 86_400_000), "a");
