@@ -58,7 +58,7 @@ def _schemas() -> dict[str, Any]:
     envelope["properties"]["data"] = _OBJECT
     envelope["properties"]["metadata"] = {"$ref": _REF.format(name="Metadata")}
     return {
-        "Signal.Envelope": envelope,
+        "Envelope": envelope,
         "Metadata": {**found["Metadata"], "additionalProperties": True},
         "Stored": _STORED,
         "StoredBatch": _BATCH,
@@ -74,7 +74,7 @@ def describe(document: dict[str, Any], problem_responses: dict[str, Any]) -> Non
 
 
 def _operation(who: str, problem_responses: dict[str, Any]) -> dict[str, Any]:
-    one: dict[str, Any] = {"$ref": _REF.format(name="Signal.Envelope")}
+    one: dict[str, Any] = {"$ref": _REF.format(name="Envelope")}
     content = {"application/json": {"schema": {"$ref": _REF.format(name="Stored")}}}
     batch = {"application/json": {"schema": {"$ref": _REF.format(name="StoredBatch")}}}
     either = {

@@ -36,14 +36,18 @@ RESERVED_TYPES = ("directive.", "package.", "workflow.run.", "value.", "integrat
 RESERVED_SOURCES = ("platform", "dagster")
 
 
+def _empty_object() -> msgspec.Raw:
+    return msgspec.Raw(b"{}")
+
+
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     """One signal as a producer sends it."""
 
     type: Type
     source: Source
     occurred_at: Annotated[datetime, Meta(tz=True)]
-    data: msgspec.Raw = msgspec.Raw(b"{}")
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    data: msgspec.Raw = msgspec.field(default_factory=_empty_object)
+    metadata: msgspec.Raw = msgspec.field(default_factory=_empty_object)
     subject_type: Identifier | None = None
     subject_id: Identifier | None = None
     dedupe_key: DedupeKey | None = None
