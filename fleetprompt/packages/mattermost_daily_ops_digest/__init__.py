@@ -1,0 +1,1 @@
+"""Mattermost Daily Ops Digest: what happened since the last one, worst first, in a channel."""
