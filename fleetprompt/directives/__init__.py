@@ -1,0 +1,1 @@
+"""Directives: the only way to cause a side effect."""

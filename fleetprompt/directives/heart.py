@@ -1,0 +1,111 @@
+"""Keeping leases alive from a thread of its own, which a busy handler cannot starve.
+
+A handler that computes without yielding blocks its event loop, and a heartbeat on that loop with it
+(research/platform.md, T14). The thread has its own loop and its own connection.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from fleetprompt.db.engine import Database
+from fleetprompt.directives.queue import heartbeat
+from fleetprompt.errors import FleetPromptError
+from fleetprompt.settings import Settings
+
+_BEATS_A_LEASE = 3
+
+logger = logging.getLogger(__name__)
+
+
+class Heart:
+    """Renews the leases it holds three times a lease; ``on_lost`` runs on the opener's loop.
+
+    A process that is stopped or cut off from the database beats no more: its leases run out and
+    others take the work, which is what a lease is for.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        *,
+        lease_seconds: float,
+        on_lost: Callable[[UUID], None],
+    ) -> None:
+        self._url, self._settings = url, settings
+        self._lease_seconds = lease_seconds
+        self._on_lost = on_lost
+        self._leases: dict[UUID, tuple[str, UUID]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
+
+    def hold(self, schema: str, directive_id: UUID, lease_token: UUID) -> None:
+        """Keep this lease alive from now on."""
+        with self._lock:
+            self._leases[directive_id] = (schema, lease_token)
+
+    def release(self, directive_id: UUID) -> None:
+        """Let this lease be; the attempt has ended."""
+        with self._lock:
+            self._leases.pop(directive_id, None)
+
+    async def __aenter__(self) -> Self:
+        self._home = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="directive-heart", daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        asyncio.run(self._beat())
+
+    async def _beat(self) -> None:
+        async with Database(
+            self._url, self._settings, application_name="fleetprompt-heart"
+        ) as database:
+            while not await asyncio.to_thread(
+                self._stop.wait, self._lease_seconds / _BEATS_A_LEASE
+            ):
+                for schema, leases in self._by_schema().items():
+                    try:
+                        async with database.tenant(schema) as session:
+                            kept = await heartbeat(
+                                session, leases, lease_seconds=self._lease_seconds
+                            )
+                    except FleetPromptError as error:
+                        logger.warning("leases were not renewed: %s", error)
+                        continue
+                    self._tell(
+                        directive_id for directive_id, _ in leases if directive_id not in kept
+                    )
+
+    def _by_schema(self) -> dict[str, list[tuple[UUID, UUID]]]:
+        grouped: dict[str, list[tuple[UUID, UUID]]] = {}
+        with self._lock:
+            for directive_id, (schema, token) in self._leases.items():
+                grouped.setdefault(schema, []).append((directive_id, token))
+        return grouped
+
+    def _tell(self, lost: Iterable[UUID]) -> None:
+        for directive_id in lost:
+            with self._lock:
+                held = self._leases.pop(directive_id, None)
+            # One that was released meanwhile has ended, and was not lost.
+            if held is not None and self._home is not None:
+                self._home.call_soon_threadsafe(self._on_lost, directive_id)

@@ -1,0 +1,199 @@
+"""Asking for directives, reading them and calling them off."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt import secrets
+from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.models import Directive, DirectiveTransition
+from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, find_type
+from fleetprompt.errors import (
+    ConflictError,
+    ForbiddenError,
+    IdempotencyMismatchError,
+    InvalidError,
+    NotFoundError,
+    SecretFoundError,
+)
+from fleetprompt.ids import new_id
+from fleetprompt.tenants.service import Tenant
+
+KEY_LIMIT = 512
+MOST_AT_ONCE = 200
+_CANCELLABLE = ("requested", "awaiting_approval", "pending", "running")
+
+
+async def request_directive(
+    session: AsyncSession,
+    tenant: Tenant,
+    kind: str,
+    params: Mapping[str, Any] | DirectiveParams,
+    *,
+    idempotency_key: str,
+    actor: Actor,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    available_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    priority: int = 0,
+    types: Mapping[str, AnyDirectiveType] | None = None,
+) -> tuple[Directive, bool]:
+    """The directive of this idempotency key, and whether this call made it.
+
+    Safe against any number of equal calls at once: the unique key lets one insert through and the
+    others wait for it and read it. The same key with another type or other params is an
+    IdempotencyMismatchError, params against the type's model an InvalidError with pointers, an
+    actor without the role a ForbiddenError. Higher ``priority`` goes first. Call
+    ``notify_directives`` after the commit to have it started at once.
+    """
+    found = find_type(kind, types)
+    if not found.allows(actor.role):
+        raise ForbiddenError(
+            f"{kind} may be asked for by: {', '.join(sorted(found.roles))}; this is {actor.role}."
+        )
+    if not 0 < len(idempotency_key) <= KEY_LIMIT or "\x00" in idempotency_key:
+        raise InvalidError(
+            "This idempotency key cannot be used.",
+            errors=[{"pointer": "/idempotency_key", "detail": f"1 to {KEY_LIMIT} characters"}],
+        )
+    checked = check_params(found, params)
+    made = await session.scalar(
+        insert(Directive)
+        .values(
+            id=new_id(),
+            type=kind,
+            params=checked,
+            idempotency_key=idempotency_key,
+            state="pending",
+            actor=actor.id,
+            actor_role=actor.role,
+            changed_by=actor.id,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            target=found.target,
+            priority=priority,
+            max_attempts=found.retry.max_attempts,
+            available_at=available_at or func.now(),
+            expires_at=expires_at,
+        )
+        .on_conflict_do_nothing(index_elements=[Directive.idempotency_key])
+        .returning(Directive)
+    )
+    if made is not None:
+        return made, True
+    existing = (
+        await session.scalars(select(Directive).where(Directive.idempotency_key == idempotency_key))
+    ).one()
+    if existing.type != kind or existing.params != checked:
+        raise IdempotencyMismatchError(
+            f"The key belongs to directive {existing.id} of type {existing.type!r}, which was asked "
+            "for with other content. Use a new key for a new request.",
+            errors=[{"pointer": "/idempotency_key", "detail": "was used for something else"}],
+        )
+    return existing, False
+
+
+def check_params(
+    kind: AnyDirectiveType, params: Mapping[str, Any] | DirectiveParams
+) -> dict[str, Any]:
+    """Params as they are stored; InvalidError or SecretFoundError with pointers below ``/params``."""
+    given = params.model_dump() if isinstance(params, DirectiveParams) else dict(params)
+    try:
+        checked: dict[str, Any] = kind.params.model_validate(given).model_dump(mode="json")
+    except ValidationError as error:
+        raise InvalidError(
+            f"The params do not fit {kind.name}.",
+            errors=[
+                {
+                    "pointer": "/params" + "".join(f"/{part}" for part in at["loc"]),
+                    "detail": at["msg"],
+                }
+                for at in error.errors(include_url=False, include_input=False)
+            ],
+        ) from None
+    found = [
+        {"pointer": pointer, "detail": f"looks like a secret: {what}"}
+        for pointer, what in secrets.find(checked, "/params")
+    ]
+    if found:
+        raise SecretFoundError("Secrets belong in the vault, not in a directive.", errors=found)
+    return checked
+
+
+async def get(session: AsyncSession, directive_id: UUID) -> Directive:
+    """The tenant's directive of this id; NotFoundError otherwise."""
+    found = await session.get(Directive, directive_id)
+    if found is None:
+        raise NotFoundError(f"There is no directive {directive_id}.")
+    return found
+
+
+async def list_directives(
+    session: AsyncSession,
+    *,
+    state: str | None = None,
+    kind: str | None = None,
+    correlation_id: str | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> list[Directive]:
+    """Directives, newest first; ``before`` is the last id of the page before."""
+    query = select(Directive).order_by(Directive.id.desc()).limit(min(limit, MOST_AT_ONCE))
+    if state is not None:
+        query = query.where(Directive.state == state)
+    if kind is not None:
+        query = query.where(Directive.type == kind)
+    if correlation_id is not None:
+        query = query.where(Directive.correlation_id == correlation_id)
+    if before is not None:
+        query = query.where(Directive.id < before)
+    return list(await session.scalars(query))
+
+
+async def transitions(session: AsyncSession, directive_id: UUID) -> list[DirectiveTransition]:
+    """All changes of a directive's state, in order."""
+    return list(
+        await session.scalars(
+            select(DirectiveTransition)
+            .where(DirectiveTransition.directive_id == directive_id)
+            .order_by(DirectiveTransition.id)
+        )
+    )
+
+
+async def cancel(session: AsyncSession, directive_id: UUID, actor: Actor) -> Directive:
+    """Call a directive off; one that is cancelled already stays so, a finished one is a ConflictError.
+
+    A running attempt loses its lease and can no longer finish anything; what it did up to then is
+    not undone.
+    """
+    directive = await get(session, directive_id)
+    if not find_type(directive.type).allows(actor.role):
+        raise ForbiddenError(f"The role {actor.role} may not cancel {directive.type}.")
+    changed = await session.scalar(
+        update(Directive)
+        .where(Directive.id == directive_id, Directive.state.in_(_CANCELLABLE))
+        .values(
+            state="cancelled",
+            changed_by=actor.id,
+            lease_token=None,
+            lease_owner=None,
+            lease_expires_at=None,
+            finished_at=func.clock_timestamp(),
+        )
+        .returning(Directive)
+        .execution_options(populate_existing=True)
+    )
+    if changed is not None:
+        return changed
+    await session.refresh(directive)
+    if directive.state == "cancelled":
+        return directive
+    raise ConflictError(f"Directive {directive_id} is {directive.state} and cannot be cancelled.")

@@ -1,0 +1,80 @@
+"""Waking workers: one coalesced NOTIFY after a commit, and listeners that may lose it.
+
+A NOTIFY inside a transaction would serialise commits (research/platform.md, finding 5), so it goes
+out afterwards, on its own. It is a hint only: workers poll as well, because a notification is lost
+whenever the connection is (T11).
+"""
+
+import asyncio
+import contextlib
+import logging
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from sqlalchemy import text
+
+from fleetprompt.db.engine import Database
+
+CHANNEL = "fleetprompt_directives"
+_RECONNECT_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+async def notify_directives(database: Database) -> None:
+    """Tell workers that directives were committed."""
+    async with database.platform() as session:
+        await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+class WakeUps:
+    """Listens for as long as the block runs; ``wait`` returns at a notification or after a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._heard = asyncio.Event()
+        self._listening = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether a notification came within ``seconds``; one that came before counts once."""
+        try:
+            await asyncio.wait_for(self._heard.wait(), seconds)
+        except TimeoutError:
+            return False
+        self._heard.clear()
+        return True
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._listen())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listening.wait(), _RECONNECT_SECONDS)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, connect_timeout=5
+                ) as connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    # What was committed while nobody listened is found by one look at the queue.
+                    self._heard.set()
+                    self._listening.set()
+                    async for _ in connection.notifies():
+                        self._heard.set()
+            except psycopg.OperationalError:
+                logger.warning("the connection that listens for directives is gone; polling on")
+            await asyncio.sleep(_RECONNECT_SECONDS)

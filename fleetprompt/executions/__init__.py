@@ -1,0 +1,1 @@
+"""Executions: what was run, how it ended, and what it said meanwhile."""

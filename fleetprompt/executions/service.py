@@ -1,0 +1,257 @@
+"""Making, starting, ending and reading executions, and what they log."""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt import secrets
+from fleetprompt.errors import ConflictError, NotFoundError
+from fleetprompt.executions.models import Execution, ExecutionLog
+from fleetprompt.ids import new_id
+
+Level = Literal["debug", "info", "warning", "error"]
+Ended = Literal["completed", "failed", "cancelled"]
+
+MESSAGE_LIMIT = 4000
+FIELDS_LIMIT = 8 * 1024
+MOST_AT_ONCE = 200
+_OPEN = ("requested", "running")
+
+
+async def create(
+    session: AsyncSession,
+    kind: str,
+    *,
+    execution_id: UUID | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    directive_id: UUID | None = None,
+    installation_id: UUID | None = None,
+) -> Execution:
+    """A requested execution; ``execution_id`` where its id had to be known before."""
+    execution = Execution(
+        id=execution_id or new_id(),
+        kind=kind,
+        state="requested",
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        directive_id=directive_id,
+        installation_id=installation_id,
+    )
+    session.add(execution)
+    await session.flush()
+    return execution
+
+
+async def start_for_directives(
+    session: AsyncSession,
+    directives: Sequence[Any],
+    *,
+    dagster_run_id: str | None = None,
+) -> dict[UUID, UUID]:
+    """Set each claimed directive's execution running, made where there is none: directive → execution.
+
+    One execution covers all attempts of a directive, so that its page tells the whole story.
+    ``directives`` have ``id``, ``type``, ``correlation_id``, ``causation_id`` and ``params``.
+    """
+    if not directives:
+        return {}
+    rows = await session.execute(
+        update(Execution)
+        .where(
+            Execution.directive_id.in_([one.id for one in directives]), Execution.state.in_(_OPEN)
+        )
+        .values(
+            state="running",
+            started_at=func.coalesce(Execution.started_at, func.clock_timestamp()),
+            dagster_run_id=func.coalesce(dagster_run_id, Execution.dagster_run_id),
+            error_kind=None,
+            error_message=None,
+        )
+        .returning(Execution.directive_id, Execution.id)
+    )
+    known: dict[UUID, UUID] = {row.directive_id: row.id for row in rows if row.directive_id}
+    missing = [one for one in directives if one.id not in known]
+    if missing:
+        made = await session.execute(
+            insert(Execution)
+            .values(
+                [
+                    {
+                        "id": new_id(),
+                        "kind": one.type,
+                        "state": "running",
+                        "correlation_id": one.correlation_id,
+                        "causation_id": one.causation_id,
+                        "directive_id": one.id,
+                        "installation_id": one.params.get("installation_id"),
+                        "dagster_run_id": dagster_run_id,
+                        "started_at": func.clock_timestamp(),
+                    }
+                    for one in missing
+                ]
+            )
+            .returning(Execution.directive_id, Execution.id)
+        )
+        known |= {row.directive_id: row.id for row in made if row.directive_id}
+    return known
+
+
+async def start(
+    session: AsyncSession, execution_id: UUID, *, dagster_run_id: str | None = None
+) -> None:
+    """Set a requested execution running; one that has ended is a ConflictError."""
+    changed = await session.scalar(
+        update(Execution)
+        .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
+        .values(
+            state="running",
+            started_at=func.coalesce(Execution.started_at, func.clock_timestamp()),
+            dagster_run_id=func.coalesce(dagster_run_id, Execution.dagster_run_id),
+        )
+        .returning(Execution.id)
+    )
+    if changed is None:
+        execution = await get(session, execution_id)
+        raise ConflictError(f"Execution {execution_id} has ended: {execution.state}.")
+
+
+async def wait_again(
+    session: AsyncSession, execution_id: UUID, *, error_kind: str, error_message: str
+) -> None:
+    """Put a running execution back to requested: another attempt follows."""
+    await session.execute(
+        update(Execution)
+        .where(Execution.id == execution_id, Execution.state == "running")
+        .values(state="requested", error_kind=error_kind, error_message=_told(error_message))
+    )
+
+
+async def finish(
+    session: AsyncSession,
+    execution_id: UUID,
+    state: Ended,
+    *,
+    result: dict[str, Any] | None = None,
+    error_kind: str | None = None,
+    error_message: str | None = None,
+    cost_usd: Decimal | None = None,
+    tokens_in: int | None = None,
+    tokens_out: int | None = None,
+) -> None:
+    """End an execution; one that has ended already is a ConflictError."""
+    changed = await session.scalar(
+        update(Execution)
+        .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
+        .values(
+            state=state,
+            finished_at=func.clock_timestamp(),
+            result=result,
+            error_kind=error_kind,
+            error_message=_told(error_message),
+            cost_usd=cost_usd,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+        )
+        .returning(Execution.id)
+    )
+    if changed is None:
+        execution = await get(session, execution_id)
+        raise ConflictError(f"Execution {execution_id} has ended already: {execution.state}.")
+
+
+async def log(
+    session: AsyncSession, execution_id: UUID, level: Level, message: str, **fields: Any
+) -> None:
+    """Add a line: at most 4,000 characters and 8 KiB of fields, known shapes of secrets masked."""
+    session.add(
+        ExecutionLog(
+            execution_id=execution_id,
+            level=level,
+            message=secrets.redact(message)[:MESSAGE_LIMIT],
+            fields=_bounded(fields),
+        )
+    )
+    await session.flush()
+
+
+async def get(session: AsyncSession, execution_id: UUID) -> Execution:
+    """The tenant's execution of this id; NotFoundError otherwise."""
+    found = await session.get(Execution, execution_id)
+    if found is None:
+        raise NotFoundError(f"There is no execution {execution_id}.")
+    return found
+
+
+async def list_executions(
+    session: AsyncSession,
+    *,
+    kind: str | None = None,
+    state: str | None = None,
+    installation_id: UUID | None = None,
+    correlation_id: str | None = None,
+    directive_id: UUID | None = None,
+    before: UUID | None = None,
+    limit: int = 50,
+) -> list[Execution]:
+    """Executions, newest first; ``before`` is the last id of the page before."""
+    query = select(Execution).order_by(Execution.id.desc()).limit(min(limit, MOST_AT_ONCE))
+    wanted = {
+        Execution.kind: kind,
+        Execution.state: state,
+        Execution.installation_id: installation_id,
+        Execution.correlation_id: correlation_id,
+        Execution.directive_id: directive_id,
+    }
+    for column, value in wanted.items():
+        if value is not None:
+            query = query.where(column == value)
+    if before is not None:
+        query = query.where(Execution.id < before)
+    return list(await session.scalars(query))
+
+
+async def logs(
+    session: AsyncSession, execution_id: UUID, *, after: int = 0, limit: int = 500
+) -> list[ExecutionLog]:
+    """An execution's lines in order; ``after`` is the last id of the page before."""
+    return list(
+        await session.scalars(
+            select(ExecutionLog)
+            .where(ExecutionLog.execution_id == execution_id, ExecutionLog.id > after)
+            .order_by(ExecutionLog.id)
+            .limit(limit)
+        )
+    )
+
+
+def _told(message: str | None) -> str | None:
+    return None if message is None else secrets.redact(message)[:MESSAGE_LIMIT]
+
+
+def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
+    clean: dict[str, Any] = json.loads(json.dumps(_masked(fields), default=str))
+    if len(json.dumps(clean)) > FIELDS_LIMIT:
+        return {"left_out": f"fields over {FIELDS_LIMIT} bytes"}
+    return clean
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return secrets.redact(value)
+    if isinstance(value, dict):
+        return {
+            str(name): "[redacted]"
+            if isinstance(child, str) and secrets.NAME.match(str(name))
+            else _masked(child)
+            for name, child in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_masked(child) for child in value]
+    return value
