@@ -50,7 +50,10 @@ Handler = Callable[[SignalView], Sequence[DirectiveRequest]]
 
 @dataclass(frozen=True)
 class Handlers:
-    """Which functions answer to which types, and for which package they speak."""
+    """Which functions answer to which types, and for which package they speak.
+
+    A type is exact, or a prefix that ends in ``.*``.
+    """
 
     by_type: Mapping[str, Sequence[tuple[str, Handler]]] = field(default_factory=dict)
 
@@ -63,12 +66,17 @@ class Handlers:
                 table.setdefault(type_, []).append((slug, function))
         return cls(table)
 
+    def _of_type(self, type_: str) -> list[tuple[str, Handler]]:
+        parts = type_.split(".")
+        names = [type_, *(".".join(parts[:end]) + ".*" for end in range(len(parts) - 1, 0, -1))]
+        return [entry for name in names for entry in self.by_type.get(name, ())]
+
     def requests(self, row: Row) -> list[dict[str, Any]]:
         """Records for the ingest statement, one for each directive asked for.
 
         A handler that raises loses no signal: it is logged, and a replay asks again.
         """
-        found = self.by_type.get(row.type)
+        found = self._of_type(row.type)
         if not found:
             return []
         view = SignalView(
