@@ -55,6 +55,10 @@ _BATCH = {
 def _schemas() -> dict[str, Any]:
     _, found = msgspec.json.schema_components((Envelope, Metadata), ref_template=_REF)
     envelope = found["Envelope"]
+    for name in ("type", "source"):
+        # Python's end of string; JSON Schema's regular expressions know `$` alone.
+        field = envelope["properties"][name]
+        field["pattern"] = field["pattern"].replace(r"\Z", "$")
     envelope["properties"]["data"] = _OBJECT
     envelope["properties"]["metadata"] = {"$ref": _REF.format(name="Metadata")}
     return {
