@@ -1,0 +1,1 @@
+"""Stand-ins for outside services, written from their contract tables."""

@@ -1,0 +1,275 @@
+"""REST version 4, as far as posting and reading back need it (contract A7)."""
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .state import Channel, Post, State, UploadedFile, User, make_id
+from .text import find_mentions
+from .wire import (
+    AppError,
+    common_headers,
+    cut_connection,
+    error_response,
+    finish,
+    idle,
+    multipart_fields,
+    read_body,
+)
+
+_COOKIE = "MMAUTHTOKEN"
+_SINCE_LIMIT = 1000
+
+
+async def rest(state: State, request: Request) -> Response:
+    """Any call below ``/api/v4``; what is not here is 404 in JSON."""
+    try:
+        return await _dispatch(state, request)
+    except AppError as error:
+        answer = error_response(state, error)
+        if error.status == 401:
+            answer.set_cookie(_COOKIE, "", max_age=0, httponly=True)
+        return answer
+
+
+async def _dispatch(state: State, request: Request) -> Response:
+    match [request.method, *request.path_params["path"].strip("/").split("/")]:
+        case ["GET", "system", "ping"]:
+            return _json({"status": "OK"})
+        case ["GET", "users", "me"]:
+            return _json(_user_json(authenticate(state, request)))
+        case ["GET", "teams", "name", team, "channels", "name", name]:
+            return _channel_by_name(state, authenticate(state, request), team, name)
+        case ["POST", "posts"]:
+            return await _create_post(state, request, authenticate(state, request))
+        case ["GET", "posts", post_id]:
+            return _get_post(state, authenticate(state, request), post_id)
+        case ["GET", "channels", channel_id, "posts"]:
+            return _channel_posts(state, request, authenticate(state, request), channel_id)
+        case ["POST", "files"]:
+            return await _upload(state, request, authenticate(state, request))
+    raise AppError(404, "api.context.404.app_error", "Sorry, we could not find the page.")
+
+
+def authenticate(state: State, request: Request) -> User:
+    """The user of the cookie, which wins, or of the bearer token."""
+    switches = state.behaviour
+    cookie = request.cookies.get(_COOKIE)
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    token = cookie or bearer
+    if switches.token_in_error:
+        raise AppError(500, "api.context.invalid_token.error", f"Invalid session token={token}.")
+    user = state.tokens.get(token)
+    without_csrf_header = cookie and request.method != "GET"
+    disabled = user and not user.is_bot and not switches.personal_tokens_enabled
+    if user is None or without_csrf_header or disabled or switches.token_expired:
+        raise AppError(
+            401,
+            "api.context.session_expired.app_error",
+            "Invalid or expired session, please login again.",
+        )
+    if switches.second_factor_enforced and not user.is_bot:
+        raise AppError(403, "api.context.mfa_required.app_error")
+    return user
+
+
+def _json(body: Any, status: int = 200) -> JSONResponse:
+    return JSONResponse(body, status, headers=common_headers())
+
+
+def _user_json(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "is_bot": user.is_bot,
+        "roles": "system_user",
+        "delete_at": 0,
+    }
+
+
+def _may_read(state: State, user: User, channel: Channel) -> bool:
+    if channel.team_id == state.other_team_id:
+        return False
+    if channel.type == "P":
+        return user is state.owner and state.behaviour.hook_owner_reads_private
+    return True
+
+
+def _forbidden() -> AppError:
+    return AppError(
+        403, "api.context.permissions.app_error", "You do not have the appropriate permissions."
+    )
+
+
+def _readable_channel(state: State, user: User, channel_id: str) -> Channel:
+    channel = state.channels.get(channel_id)
+    if channel is None or not _may_read(state, user, channel):
+        raise _forbidden()
+    return channel
+
+
+def _channel_by_name(state: State, user: User, team: str, name: str) -> Response:
+    if not name or len(name) > 64 or not name.replace("-", "").replace("_", "").isalnum():
+        raise AppError(400, "api.context.invalid_url_param.app_error")
+    if team != state.team_name:
+        raise AppError(404, "app.team.get_by_name.missing.app_error")
+    channel = state.channel_by_name(state.team_id, name)
+    if channel is None or not _may_read(state, user, channel):
+        raise AppError(404, "app.channel.get_by_name.missing.app_error")
+    return _json(channel.as_json())
+
+
+def _get_post(state: State, user: User, post_id: str) -> Response:
+    for post in state.posts:
+        if post.id == post_id and not post.delete_at:
+            _readable_channel(state, user, post.channel_id)
+            return _json(post.as_json())
+    raise AppError(404, "app.post.get.app_error")
+
+
+def _channel_posts(state: State, request: Request, user: User, channel_id: str) -> Response:
+    """Newest first by page, or what changed after ``since``: at most 1000 rows in no order."""
+    _readable_channel(state, user, channel_id)
+    try:
+        since = int(request.query_params.get("since", "0"))
+        page = int(request.query_params.get("page", "0"))
+        per_page = min(int(request.query_params.get("per_page", "60")), 200)
+    except ValueError as error:
+        raise AppError(400, "api.context.invalid_param.app_error") from error
+    newest_seen = (state.now() - state.behaviour.replica_lag_seconds) * 1000
+    if not state.behaviour.replica_lag_seconds:
+        newest_seen = float("inf")
+    rows = [p for p in state.posts if p.channel_id == channel_id and p.update_at <= newest_seen]
+    if since:
+        rows = sorted((p for p in rows if p.update_at > since), key=lambda p: p.id)[:_SINCE_LIMIT]
+        rows.sort(key=lambda p: p.create_at, reverse=True)
+        has_next = False
+    else:
+        living = sorted((p for p in rows if not p.delete_at), key=lambda p: -p.create_at)
+        rows = living[page * per_page : (page + 1) * per_page]
+        has_next = len(living) > (page + 1) * per_page
+    return _json(
+        {
+            "order": [post.id for post in rows],
+            "posts": {post.id: post.as_json() for post in rows},
+            "next_post_id": "",
+            "prev_post_id": "",
+            "has_next": has_next,
+        }
+    )
+
+
+async def _create_post(state: State, request: Request, user: User) -> Response:
+    body = await read_body(request, state.behaviour.max_payload_bytes)
+    fault = state.take_fault()
+    if fault == "drop_before_save":
+        return await cut_connection(request, reset=False)
+    wanted = _post_fields(body)
+    channel = state.channels.get(wanted["channel_id"])
+    if channel is None or not _may_read(state, user, channel):
+        raise _forbidden()
+    silent = request.query_params.get("silent") == "true"
+    if silent and not user.is_bot:
+        raise AppError(403, "api.post.create_post.silent_notification.app_error")
+    key = wanted["pending_post_id"]
+    pending = state.pending_of_next_node()
+    known = pending.get(key, state.now()) if key else None
+    if known == "":
+        raise AppError(
+            500,
+            "api.post.deduplicate_create_post.pending",
+            "Rejected post since another client is making the same request.",
+        )
+    earlier = next((post for post in state.posts if known and post.id == known), None)
+    if earlier is not None and _may_read(state, user, state.channels[earlier.channel_id]):
+        return _json(earlier.as_json(), 201)
+    if key:
+        pending.set(key, "", state.now())
+    try:
+        if state.behaviour.save_seconds:
+            await idle(request, state.behaviour.save_seconds)
+        post = _save(state, user, channel, wanted, silent)
+    except AppError:
+        pending.forget(key)
+        raise
+    if key:
+        pending.set(key, post.id, state.now())
+    answer = _json(post.as_json(key), 201)
+    # Extending a session sets the cookie; a client that keeps it is then refused for want of the
+    # header that a browser would send.
+    answer.set_cookie(_COOKIE, request.headers.get("authorization", "")[7:], httponly=True)
+    return await finish(state, request, fault, answer)
+
+
+def _post_fields(body: bytes) -> dict[str, Any]:
+    wanted: dict[str, Any] = {
+        "channel_id": "",
+        "message": "",
+        "root_id": "",
+        "pending_post_id": "",
+        "file_ids": [],
+        "props": {},
+    }
+    try:
+        given = json.loads(body)
+    except ValueError as error:
+        raise AppError(400, "api.context.invalid_body_param.app_error") from error
+    if not isinstance(given, dict):
+        raise AppError(400, "api.context.invalid_body_param.app_error")
+    for name, default in wanted.items():
+        value = given.get(name)
+        if value is not None and not isinstance(value, type(default)):
+            raise AppError(400, "api.context.invalid_body_param.app_error", detail=name)
+        wanted[name] = default if value is None else value
+    return wanted
+
+
+def _save(state: State, user: User, channel: Channel, wanted: dict[str, Any], silent: bool) -> Post:
+    if channel.delete_at:
+        raise AppError(400, "api.post.create_post.can_not_post_to_deleted.error")
+    roots = {post.id for post in state.posts if post.channel_id == channel.id}
+    if wanted["root_id"] and wanted["root_id"] not in roots:
+        raise AppError(400, "api.post.create_post.root_id.app_error")
+    if len(wanted["message"]) > state.behaviour.max_post_runes:
+        raise AppError(400, "model.post.is_valid.message_length.app_error")
+    now = state.now_ms()
+    post = Post(
+        channel_id=channel.id,
+        user_id=user.id,
+        message=wanted["message"],
+        original=wanted["message"],
+        create_at=now,
+        update_at=now,
+        props=wanted["props"],
+        root_id=wanted["root_id"],
+        file_ids=[file_id for file_id in wanted["file_ids"] if file_id in state.files],
+        silent=silent and state.behaviour.silent_supported,
+        mentions=find_mentions([wanted["message"]], state.usernames().values()),
+    )
+    state.posts.append(post)
+    return post
+
+
+async def _upload(state: State, request: Request, user: User) -> Response:
+    if not state.behaviour.files_enabled:
+        raise AppError(501, "api.file.attachments.disabled.app_error")
+    body = await read_body(request, 50 * 1024 * 1024)
+    try:
+        parts = multipart_fields(request.headers.get("content-type", ""), body)
+    except (ValueError, LookupError) as error:
+        raise AppError(400, "api.context.invalid_body_param.app_error") from error
+    channel_id = request.query_params.get("channel_id", "")
+    channel_id = channel_id or "".join(c.decode() for n, f, c in parts if n == "channel_id")
+    channel = _readable_channel(state, user, channel_id)
+    uploaded = [
+        UploadedFile(make_id(), filename or name, channel.id, content)
+        for name, filename, content in parts
+        if filename is not None
+    ]
+    if not uploaded:
+        raise AppError(400, "api.file.upload_file.incorrect_number_of_files.app_error")
+    state.files |= {file.id: file for file in uploaded}
+    infos = [{"id": file.id, "name": file.name, "size": len(file.content)} for file in uploaded]
+    return _json({"file_infos": infos, "client_ids": []}, 201)
