@@ -1,0 +1,148 @@
+"""Both chains over N schemas: resumable, halting on locks, and equal to the models (T37, T38)."""
+
+import asyncio
+import importlib
+import pkgutil
+from collections.abc import Awaitable, Callable, Iterator
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
+from sqlalchemy import MetaData, create_engine, text
+from sqlalchemy.pool import NullPool
+
+import fleetprompt
+from fleetprompt.db.base import PlatformBase, TenantBase
+from fleetprompt.db.engine import Database, quote_identifier
+from fleetprompt.db.migrate import MigrationState, head, migrate, migrate_tenant, state
+from fleetprompt.db.urls import sqlalchemy_url
+from fleetprompt.errors import ConflictError, DatabaseUnavailableError
+from fleetprompt.runtime.embedded import EmbeddedPostgres
+from fleetprompt.settings import Settings
+from fleetprompt.tenants.service import Tenant
+
+
+@pytest.fixture
+def url(postgres: EmbeddedPostgres, settings: Settings) -> str:
+    return postgres.owner_url
+
+
+async def test_a_new_tenant_is_at_the_head(owner: Database, tenant: Tenant) -> None:
+    async with owner.platform() as session:
+        revision = await session.scalar(
+            text("SELECT revision FROM fleetprompt.organizations WHERE slug = :s"),
+            {"s": tenant.slug},
+        )
+    assert revision == head("tenant")
+
+
+async def test_t37_a_killed_run_is_resumed_and_does_only_what_is_left(
+    settings: Settings, url: str, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    tenants = [await new_tenant() for _ in range(5)]
+    _set_back(url, [t.schema for t in tenants])
+    assert not state(settings).current
+    seen: list[str] = []
+
+    def break_at_third(to: str, schema: str) -> None:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(schema)
+        migrate_tenant(to, schema)
+
+    with pytest.raises((ConflictError, KeyboardInterrupt)):
+        migrate(settings, jobs=1, upgrade_tenant=break_at_third)
+    assert state(settings).tenants_behind == 3
+
+    again: list[tuple[str, int, int]] = []
+    migrate(settings, progress=lambda *step: again.append(step))
+    assert [done for _, done, _ in again] == [0, 1, 2, 3]
+    assert not {schema for schema, _, _ in again} & set(seen)
+    assert state(settings).current
+
+
+async def test_a_lock_that_is_held_halts_the_run_and_names_the_tenant(
+    settings: Settings, url: str, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleetprompt.db.migrate.LOCK_TIMEOUT", "200ms")
+    _set_back(url, [tenant.schema])
+    with psycopg.connect(url) as blocker:
+        blocker.execute(f"LOCK TABLE {quote_identifier(tenant.schema)}.alembic_version")
+        with pytest.raises(ConflictError, match=tenant.schema) as halted:
+            await asyncio.to_thread(migrate, settings)
+    assert "locked" in halted.value.detail
+    migrate(settings)
+    assert state(settings).current
+
+
+def _set_back(url: str, schemas: list[str]) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE fleetprompt.organizations SET revision = NULL WHERE schema_name = ANY(%s)",
+            (schemas,),
+        )
+
+
+def test_a_database_that_is_away_is_told_without_its_url(settings: Settings) -> None:
+    away = settings.model_copy(
+        update={"database_url": SecretStr("postgresql://owner:canary-password@127.0.0.1:9/none")}
+    )
+    for work in (migrate, state):
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            work(away)
+        assert "canary" not in str(refused.value)
+
+
+def test_an_empty_database_has_no_revision(
+    tmp_path_factory: pytest.TempPathFactory, settings: Settings
+) -> None:
+    with EmbeddedPostgres(tmp_path_factory.mktemp("empty") / "data") as server:
+        own = settings.model_copy(update={"database_url": SecretStr(server.owner_url)})
+        assert state(own) == MigrationState(None, head("platform"), 0, 0, head("tenant"))
+
+
+def _modules() -> Iterator[str]:
+    for module in pkgutil.walk_packages(fleetprompt.__path__, "fleetprompt."):
+        if module.name.endswith(".models"):
+            yield module.name
+
+
+@pytest.mark.parametrize("which", ["platform", "tenant"])
+def test_the_models_say_what_the_migrations_make(url: str, tenant: Tenant, which: str) -> None:
+    for name in _modules():
+        importlib.import_module(name)
+    metadata = PlatformBase.metadata if which == "platform" else TenantBase.metadata
+    schema = "fleetprompt" if which == "platform" else tenant.schema
+    engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        if which == "tenant":
+            connection.execute(text(f"SET search_path = {quote_identifier(schema)}"))
+            connection.dialect.default_schema_name = schema
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": which == "platform",
+                "include_name": lambda name, kind, _parents: (
+                    kind != "schema" or name == "fleetprompt"
+                ),
+                "compare_server_default": False,
+            },
+        )
+        differences = [d for d in compare_metadata(context, metadata) if _counts(d, metadata)]
+    assert differences == []
+
+
+def _counts(difference: object, metadata: MetaData) -> bool:
+    """Indexes, constraints, and tables without a model are the migrations' own business."""
+    if isinstance(difference, list):
+        return True
+    assert isinstance(difference, tuple)
+    return difference[0] in (
+        "add_table",
+        "add_column",
+        "remove_column",
+        "modify_type",
+        "modify_nullable",
+    )
