@@ -1,0 +1,172 @@
+"""Collects a window's facts from a tenant's tables, in a few set-based statements.
+
+Which signals a digest counts (docs/decisions/digest-window-membership.md): a **cut** is the set of
+signals stored before an instant, by transactions that had ended when the digest was collected. A
+digest counts what is in its own cut and not in the cut before. A cut never changes once taken, so
+every signal is counted exactly once, a commit that was in flight at collection included: the next
+digest has it. Collecting again with the same two cuts gives the same facts.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Self
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import TextClause
+
+from fleetprompt import secrets
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import (
+    DigestFacts,
+    ErrorGroup,
+    Outcome,
+    Totals,
+    TypeCount,
+    Usage,
+    facts_from_rows,
+)
+from fleetprompt.schedules.local_time import Window
+
+# Groups of one kind that are listed; the rest is one row with exact counts.
+LISTED = 200
+_NO_TRANSACTION_YET = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The signals stored before ``at`` by transactions below ``horizon``.
+
+    ``floor``: no signal outside the cut was stored by a transaction below it.
+    """
+
+    at: datetime
+    horizon: int
+    floor: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For storing with the digest."""
+        return {"at": self.at.isoformat(), "horizon": self.horizon, "floor": self.floor}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """What ``as_json`` wrote."""
+        return cls(datetime.fromisoformat(stored["at"]), stored["horizon"], stored["floor"])
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The window before, with what its digest stored.
+
+    Without a ``cut`` (no digest was collected for it) membership is by time of storing alone;
+    without ``totals`` they are counted anew, by time.
+    """
+
+    window: Window
+    cut: Cut | None = None
+    totals: Totals | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The facts, and the cut to store beside them for the next digest."""
+
+    facts: DigestFacts
+    cut: Cut
+
+
+async def collect(
+    session: AsyncSession,
+    window: Window,
+    previous: Previous | None = None,
+    *,
+    again: Cut | None = None,
+) -> Collected:
+    """The facts of ``window``, in a tenant's transaction that the caller has opened for it alone.
+
+    A transaction that has written holds the horizon: what it and later ones stored then waits for
+    the next digest.
+    ``again`` is the stored cut of a digest to be made anew from the same signals. Raises
+    ValueError if a cut is not one of this window's ends.
+    """
+    before = previous.cut if previous else None
+    if before is not None and before.at > window.start:
+        raise ValueError(f"The cut before ends at {before.at}, after {window.start}.")
+    if again is not None and again.at != window.end:
+        raise ValueError(f"The cut ends at {again.at}, the window at {window.end}.")
+    # First the horizon, then the rows: a later statement sees at least what had ended by then.
+    horizon = again.horizon if again else await _horizon(session)
+    bounds = {
+        "start": window.start,
+        "end": window.end,
+        "horizon": horizon,
+        "floor": before.floor if before else 0,
+        "before_horizon": before.horizon if before else _NO_TRANSACTION_YET,
+        "before_end": before.at if before else window.start,
+    }
+    facts = await _facts(session, window, bounds, previous=await _totals(session, previous))
+    return Collected(facts, again or await _cut(session, bounds))
+
+
+async def _horizon(session: AsyncSession) -> int:
+    return int((await session.execute(_statements()["horizon"])).scalar_one())
+
+
+async def _cut(session: AsyncSession, bounds: dict[str, Any]) -> Cut:
+    wanted = {name: bounds[name] for name in ("floor", "horizon", "end")}
+    floor = (await session.execute(_statements()["floor"], wanted)).scalar_one()
+    horizon: int = bounds["horizon"]
+    return Cut(bounds["end"], horizon, horizon if floor is None else floor)
+
+
+async def _totals(session: AsyncSession, previous: Previous | None) -> Totals | None:
+    """The previous window's totals: as stored, else counted by the time of storing."""
+    if previous is None or previous.totals is not None:
+        return previous.totals if previous else None
+    window = previous.window
+    bounds = {
+        "start": window.start,
+        "end": window.end,
+        "horizon": _NO_TRANSACTION_YET,
+        "floor": 0,
+        "before_horizon": _NO_TRANSACTION_YET,
+        "before_end": window.start,
+    }
+    return (await _facts(session, window, bounds, previous=None)).totals
+
+
+async def _facts(
+    session: AsyncSession, window: Window, bounds: dict[str, Any], *, previous: Totals | None
+) -> DigestFacts:
+    async def rows(name: str) -> list[dict[str, Any]]:
+        result = await session.execute(_statements()[name], {**bounds, "most": LISTED})
+        return [dict(row) for row in result.mappings()]
+
+    errors = [
+        {**row, "what": secrets.redact(row["what"]), "message": secrets.redact(row["message"])}
+        for row in await rows("errors")
+    ]
+    return facts_from_rows(
+        window,
+        types=[TypeCount(**row) for row in await rows("types")],
+        outcomes=[Outcome(**row) for row in await rows("outcomes")],
+        errors=[ErrorGroup(**row) for row in errors],
+        usage=Usage(**(await rows("usage"))[0]),
+        previous=previous,
+    )
+
+
+@lru_cache(maxsize=1)
+def _statements() -> dict[str, TextClause]:
+    """The statements of collect.sql by name; those that read sources are joined to them."""
+    source = files(__package__).joinpath("collect.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)[1:]
+    named = dict(zip(parts[::2], parts[1::2], strict=True))
+    sources = named.pop("sources")
+    return {
+        name: text(sources + body if name not in {"horizon", "floor"} else body)
+        for name, body in named.items()
+    }
