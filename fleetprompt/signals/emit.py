@@ -1,6 +1,5 @@
 """The platform's own signals, written in the transaction whose fact they tell."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from fleetprompt import secrets
 from fleetprompt.clock import system_clock
 from fleetprompt.errors import SecretFoundError
 from fleetprompt.ids import new_id
+from fleetprompt.signals.envelope import key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,6 @@ _INSERT = text(
 )
 
 
-def key_of(dedupe_key: str) -> UUID:
-    """What is kept of a dedupe key for ever: the first 16 bytes of its SHA-256."""
-    return UUID(bytes=hashlib.sha256(dedupe_key.encode()).digest()[:16])
-
-
 async def emit(session: AsyncSession, signal: NewSignal) -> UUID:
     """Write one signal in the tenant's transaction and return its id.
 
@@ -68,7 +63,7 @@ async def emit(session: AsyncSession, signal: NewSignal) -> UUID:
         raise SecretFoundError(errors=found)
     signal_id = new_id()
     if signal.dedupe_key is not None:
-        key = key_of(signal.dedupe_key)
+        key = key_of(signal.dedupe_key, signal.source, None)
         fresh = await session.scalar(_KEY, {"key": key, "id": signal_id})
         if fresh is None:
             known: UUID = (await session.execute(_KNOWN, {"key": key})).scalar_one()

@@ -1,7 +1,8 @@
 """Asking for directives: one for a key, roles, params, cancelling."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from fleetprompt.db.engine import Database
 from fleetprompt.directives import service
 from fleetprompt.directives.actors import PLATFORM, Actor
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, DirectiveType
 from fleetprompt.errors import (
     ConflictError,
@@ -47,7 +49,7 @@ TYPES: Mapping[str, AnyDirectiveType] = {
 
 
 async def ask(
-    database: Database, tenant: Tenant, key: str = "k", *, kind: str = "test.say", **params: object
+    database: Database, tenant: Tenant, key: str = "k", kind: str = "test.say", **params: Any
 ) -> tuple[UUID, bool]:
     async with database.tenant(tenant.schema) as session:
         directive, created = await service.request_directive(
@@ -83,7 +85,7 @@ async def test_50_equal_requests_at_once_make_one_directive_and_all_get_its_id(
     [("test.say", {"words": "other"}), ("test.shout", {"words": "hello"})],
 )
 async def test_the_same_key_for_something_else_is_refused(
-    database: Database, tenant: Tenant, kind: str, params: dict[str, object]
+    database: Database, tenant: Tenant, kind: str, params: dict[str, Any]
 ) -> None:
     await ask(database, tenant, words="hello")
     with pytest.raises(IdempotencyMismatchError):
@@ -112,7 +114,7 @@ async def test_a_role_that_the_type_does_not_name_is_refused(
                     "test.say",
                     {"words": "x"},
                     idempotency_key="k",
-                    actor=Actor("user:x", role),  # type: ignore[arg-type]
+                    actor=Actor("user:x", role),
                     types=TYPES,
                 )
         directive, _ = await service.request_directive(
@@ -150,9 +152,9 @@ async def test_a_secret_in_the_params_is_refused_by_its_place(
 
 
 async def test_another_tenants_directive_is_not_found(
-    database: Database, tenant: Tenant, new_tenant: object
+    database: Database, tenant: Tenant, new_tenant: Callable[[], Awaitable[Tenant]]
 ) -> None:
-    other: Tenant = await new_tenant()  # type: ignore[operator]
+    other = await new_tenant()
     directive_id, _ = await ask(database, tenant)
     async with database.tenant(other.schema) as session:
         with pytest.raises(NotFoundError):
@@ -164,7 +166,7 @@ async def test_cancelling_ends_a_pending_directive_and_is_repeatable(
     database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleetprompt.directives.service.find_type", lambda name: TYPES[name])
-    directive_id, _ = await ask_with(database, tenant)
+    directive_id = await pending(database, tenant)
     for _ in range(2):
         async with database.tenant(tenant.schema) as session:
             cancelled = await service.cancel(session, directive_id, ADMIN)
@@ -183,22 +185,22 @@ async def test_cancelling_ends_a_pending_directive_and_is_repeatable(
     assert left == 0
 
 
-async def ask_with(database: Database, tenant: Tenant) -> tuple[UUID, bool]:
+async def pending(database: Database, tenant: Tenant) -> UUID:
     async with database.tenant(tenant.schema) as session:
-        directive = service.Directive(
+        directive = Directive(
             id=new_id(), type="test.say", params={"words": "x"}, idempotency_key="c",
             state="pending", actor="user:ada", changed_by="user:ada",
         )  # fmt: skip
         session.add(directive)
         await session.flush()
-        return directive.id, True
+        return directive.id
 
 
 async def test_a_finished_directive_cannot_be_cancelled(
     database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleetprompt.directives.service.find_type", lambda name: TYPES[name])
-    directive_id, _ = await ask_with(database, tenant)
+    directive_id = await pending(database, tenant)
     async with database.tenant(tenant.schema) as session:
         await session.execute(
             text(

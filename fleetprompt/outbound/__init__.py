@@ -1,0 +1,1 @@
+"""What leaves the platform: the ledger and the transports."""

@@ -1,0 +1,464 @@
+"""Working directives off: leases, fencing, retries, rescue, fairness, wake-ups."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from fleetprompt.clock import system_clock
+from fleetprompt.db.engine import Database
+from fleetprompt.directives import queue, service
+from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
+from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.models import Directive
+from fleetprompt.directives.queue import Settlement
+from fleetprompt.directives.runner import DirectiveRunner
+from fleetprompt.directives.types import (
+    AnyDirectiveType,
+    DirectiveParams,
+    DirectiveType,
+    Failure,
+    RetryPolicy,
+)
+from fleetprompt.directives.wake import notify_directives
+from fleetprompt.errors import NotFoundError, StaleLeaseError
+from fleetprompt.executions import service as executions
+from fleetprompt.ids import new_id
+from fleetprompt.settings import Settings
+from fleetprompt.tenants.service import Tenant
+
+ADMIN = Actor("user:ada", "admin")
+QUICK = RetryPolicy(max_attempts=3, first_bound=0.01, longest_bound=0.02)
+Handler = Callable[[HandlerContext, DirectiveParams], Awaitable[dict[str, Any]]]
+
+
+def types(handler: Handler, **more: Any) -> Mapping[str, AnyDirectiveType]:
+    kind = DirectiveType(
+        "test.work", "Works.", DirectiveParams, handler, **{"retry": QUICK, **more}
+    )
+    return {"test.work": kind}
+
+
+async def ask(
+    database: Database,
+    tenant: Tenant,
+    known: Mapping[str, AnyDirectiveType],
+    key: str = "",
+    **more: Any,
+) -> UUID:
+    async with database.tenant(tenant.schema) as session:
+        directive, _ = await service.request_directive(
+            session, tenant, "test.work", {}, idempotency_key=key or new_id().hex, actor=ADMIN,
+            correlation_id="corr-1", types=known, **more,
+        )  # fmt: skip
+        return directive.id
+
+
+async def read(database: Database, tenant: Tenant, directive_id: UUID) -> Directive:
+    async with database.tenant(tenant.schema) as session:
+        return await service.get(session, directive_id)
+
+
+async def states(database: Database, tenant: Tenant, directive_id: UUID) -> list[str]:
+    """The states by transitions, after checking that the lifecycle signals tell the same (T16)."""
+    async with database.tenant(tenant.schema) as session:
+        steps = [s.to_state for s in await service.transitions(session, directive_id)]
+        told = await session.scalars(
+            text("SELECT type FROM signals WHERE subject_id = :id ORDER BY id"),
+            {"id": str(directive_id)},
+        )
+        assert [t.removeprefix("directive.") for t in told] == steps
+    return steps
+
+
+def runner(
+    database: Database, settings: Settings, known: Mapping[str, AnyDirectiveType], **more: Any
+) -> DirectiveRunner:
+    options = {"owner": "worker-1", "poll_seconds": 0.05, **more}
+    return DirectiveRunner(database, settings, types=known, **options)
+
+
+async def test_a_directive_runs_once_and_its_execution_tells_how(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        await context.execution.log("info", "at work", password="hunter2-hunter2")
+        return {"done": context.tenant.slug}
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known, dagster_run_id="run-7") as one:
+        (outcome,) = await one.drain()
+        assert await one.drain() == []
+    assert (outcome.state, outcome.attempt, outcome.tenant) == ("succeeded", 1, tenant.slug)
+    directive = await read(database, tenant, directive_id)
+    assert directive.result == {"done": tenant.slug}
+    assert (directive.dagster_run_id, directive.lease_token) == ("run-7", None)
+    assert await states(database, tenant, directive_id) == [
+        "requested", "pending", "running", "succeeded",
+    ]  # fmt: skip
+    async with database.tenant(tenant.schema) as session:
+        (execution,) = await executions.list_executions(session, directive_id=directive_id)
+        lines = await executions.logs(session, execution.id)
+    assert (execution.state, execution.kind, execution.correlation_id) == (
+        "completed", "test.work", "corr-1",
+    )  # fmt: skip
+    assert execution.result == {"done": tenant.slug}
+    assert [line.message for line in lines] == ["at work", "attempt 1 of 3 succeeded"]
+    assert lines[0].fields == {"password": "[redacted]"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempts", "final"),
+    [
+        (DirectiveFailed("auth", "the webhook is gone"), 1, "failed"),
+        (DirectiveFailed("validation", "no such channel"), 1, "failed"),
+        (DirectiveFailed("network", "refused"), 3, "failed"),
+        (DirectiveFailed("rate_limit", "slow down", retry_after=0.01), 3, "failed"),
+        (DirectiveFailed("unknown", "strange"), 3, "failed"),
+        (OutcomeUnknown("no answer after the text was sent", error_kind="network"), 1, "unknown"),
+        (NotFoundError("no such installation"), 1, "failed"),
+        (ZeroDivisionError(), 3, "failed"),
+    ],
+    ids=lambda value: getattr(value, "error_kind", None) or str(value)[:20],
+)
+async def test_retries_go_by_the_class_of_failure(
+    database: Database,
+    settings: Settings,
+    tenant: Tenant,
+    failure: Exception,
+    attempts: int,
+    final: str,
+) -> None:
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        raise failure
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        outcomes = await one.drain(linger_seconds=0.3)
+    assert [o.attempt for o in outcomes] == list(range(1, attempts + 1))
+    directive = await read(database, tenant, directive_id)
+    assert (directive.state, directive.attempt) == (final, attempts)
+    steps = await states(database, tenant, directive_id)
+    assert steps == ["requested", *["pending", "running"] * attempts, final]
+    async with database.tenant(tenant.schema) as session:
+        (execution,) = await executions.list_executions(session, directive_id=directive_id)
+    assert (execution.state, execution.error_kind) == ("failed", directive.error_kind)
+
+
+def test_a_delay_grows_is_drawn_from_zero_and_never_undercuts_retry_after() -> None:
+    policy = RetryPolicy(first_bound=5, longest_bound=60)
+    highest = [policy.delay(n, "network", None, lambda low, high: high) for n in range(1, 7)]
+    assert highest == [5, 10, 20, 40, 60, 60]
+    assert policy.delay(3, "network", None, lambda low, high: low) == 0
+    assert policy.delay(1, "rate_limit", 30.0, lambda low, high: low) == 30
+    assert policy.delay(1, "auth", None) is None
+    assert policy.delay(10_000, "network", None, lambda low, high: high) == 60
+
+
+async def test_retry_after_moves_the_next_attempt(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        raise DirectiveFailed("rate_limit", "slow down", retry_after=120)
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        assert [o.state for o in await one.drain()] == ["pending"]
+    directive = await read(database, tenant, directive_id)
+    assert 118 < (directive.available_at - system_clock()).total_seconds() < 121
+    due = await queue.peek(database, system_clock())
+    assert due == []
+
+
+async def claim_as(
+    database: Database, tenant: Tenant, directive_id: UUID, owner: str, lease: float = 45
+) -> queue.Claim:
+    async with database.tenant(tenant.schema) as session:
+        return await queue.claim(
+            session, limit=1, owner=owner, lease_seconds=lease, ids=[directive_id]
+        )
+
+
+async def nothing(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+    return {}
+
+
+async def test_an_attempt_that_lost_its_lease_cannot_finish_the_next_one(
+    database: Database, tenant: Tenant
+) -> None:
+    """Trap T12, for every way in which an attempt may end, and for heartbeats."""
+    directive_id = await ask(database, tenant, types(nothing))
+    (zombie,) = (await claim_as(database, tenant, directive_id, "zombie", lease=0)).claimed
+    (current,) = (await claim_as(database, tenant, directive_id, "current")).claimed
+    assert (zombie.attempt, current.attempt) == (1, 2)
+    for state in ("succeeded", "failed", "unknown", "pending"):
+        async with database.tenant(tenant.schema) as session:
+            with pytest.raises(StaleLeaseError):
+                await queue.settle(session, zombie, Settlement(state), owner="zombie")
+    async with database.tenant(tenant.schema) as session:
+        leases = [(zombie.id, zombie.lease_token)]
+        assert await queue.heartbeat(session, leases, lease_seconds=45) == set()
+        leases = [(current.id, current.lease_token)]
+        assert await queue.heartbeat(session, leases, lease_seconds=45) == {current.id}
+        await queue.settle(session, current, Settlement("succeeded", {"by": 2}), owner="current")
+    directive = await read(database, tenant, directive_id)
+    assert (directive.state, directive.result) == ("succeeded", {"by": 2})
+    assert await states(database, tenant, directive_id) == [
+        "requested", "pending", "running", "pending", "running", "succeeded",
+    ]  # fmt: skip
+
+
+async def test_a_live_lease_is_not_taken(database: Database, tenant: Tenant) -> None:
+    directive_id = await ask(database, tenant, types(nothing))
+    assert (await claim_as(database, tenant, directive_id, "first")).claimed
+    assert not (await claim_as(database, tenant, directive_id, "second")).claimed
+
+
+async def test_20_claimers_at_once_share_the_work_without_overlap(
+    database: Database, tenant: Tenant
+) -> None:
+    known = types(nothing)
+    wanted = {await ask(database, tenant, known) for _ in range(40)}
+
+    async def one(number: int) -> list[UUID]:
+        async with database.tenant(tenant.schema) as session:
+            found = await queue.claim(session, limit=5, owner=f"w{number}", lease_seconds=45)
+        return [directive.id for directive in found.claimed]
+
+    taken = [i for ids in await asyncio.gather(*(one(n) for n in range(20))) for i in ids]
+    assert len(taken) == len(set(taken))
+    assert set(taken) <= wanted
+
+
+async def test_work_of_a_worker_that_died_is_taken_up_and_ended_as_unknown_when_spent(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    ended: list[Failure] = []
+
+    async def after_failure(
+        session: Any, of: Tenant, directive: Any, params: Any, failure: Failure
+    ) -> None:
+        ended.append(failure)
+
+    known = types(nothing, after_failure=after_failure, retry=RetryPolicy(max_attempts=2))
+    directive_id = await ask(database, tenant, known)
+    for _ in range(2):
+        assert (await claim_as(database, tenant, directive_id, "dies", lease=0)).claimed
+    async with runner(database, settings, known) as one:
+        (outcome,) = await one.drain()
+    assert (outcome.state, outcome.attempt) == ("unknown", 2)
+    assert [failure.state for failure in ended] == ["unknown"]
+    assert (await states(database, tenant, directive_id))[-2:] == ["running", "unknown"]
+
+
+async def test_a_handler_that_blocks_its_loop_for_longer_than_its_lease_keeps_it(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    """Traps T13 and T14: the heartbeat does not run on the handler's loop."""
+    runs: list[int] = []
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        runs.append(context.directive.attempt)
+        time.sleep(2.0)  # noqa: ASYNC251 - blocking is what is tested
+        return {}
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known, lease_seconds=0.9) as one:
+        (outcome,) = await one.drain()
+    assert (outcome.state, runs) == ("succeeded", [1])
+    assert (await read(database, tenant, directive_id)).attempt == 1
+
+
+async def test_cancelling_a_running_directive_stops_its_handler(
+    database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = asyncio.Event()
+    stopped = asyncio.Event()
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        at_work.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        return {}
+
+    known = types(work)
+    monkeypatch.setattr(
+        "fleetprompt.directives.service.find_type", lambda name, types=None: known[name]
+    )
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known, lease_seconds=0.6) as one:
+        draining = asyncio.create_task(one.drain())
+        await asyncio.wait_for(at_work.wait(), 5)
+        async with database.tenant(tenant.schema) as session:
+            await service.cancel(session, directive_id, ADMIN)
+        (outcome,) = await asyncio.wait_for(draining, 5)
+    assert stopped.is_set()
+    assert outcome.state == "lost"
+    assert (await read(database, tenant, directive_id)).state == "cancelled"
+
+
+async def test_a_handler_over_its_time_is_stopped_and_tried_again(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    attempts: list[int] = []
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        attempts.append(context.directive.attempt)
+        if len(attempts) == 1:
+            await asyncio.sleep(30)
+        return {}
+
+    known = types(work, timeout=0.1)
+    await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        outcomes = await one.drain(linger_seconds=0.3)
+    assert [o.state for o in outcomes] == ["pending", "succeeded"]
+    assert "0.1 s" in (outcomes[0].error_message or "")
+
+
+async def test_never_more_handlers_at_once_than_allowed_and_no_fewer(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    now, most = 0, 0
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.02)
+        now -= 1
+        return {}
+
+    known = types(work)
+    ids = [await ask(database, tenant, known) for _ in range(12)]
+    async with runner(database, settings, known, concurrency=3) as one:
+        assert len(await one.drain()) == 12
+        assert most == 3
+        assert await one.work(tenant, ids) == []
+
+
+async def test_a_tenant_with_a_long_queue_does_not_hold_up_another(
+    database: Database,
+    settings: Settings,
+    tenant: Tenant,
+    new_tenant: Callable[[], Awaitable[Tenant]],
+) -> None:
+    known = types(nothing)
+    other = await new_tenant()
+    for _ in range(30):
+        await ask(database, tenant, known)
+    await ask(database, other, known)
+    async with runner(database, settings, known, concurrency=4) as one:
+        order = [outcome.tenant for outcome in await one.drain()]
+    assert order.index(other.slug) < 8
+    assert len(order) == 31
+
+
+async def test_higher_priority_goes_first_and_the_future_waits(
+    database: Database, tenant: Tenant
+) -> None:
+    known = types(nothing)
+    low = await ask(database, tenant, known)
+    high = await ask(database, tenant, known, priority=5)
+    async with database.tenant(tenant.schema) as session:
+        later = (await session.execute(text("SELECT now() + interval '1 hour'"))).scalar_one()
+    await ask(database, tenant, known, available_at=later)
+    async with database.tenant(tenant.schema) as session:
+        found = await queue.claim(session, limit=5, owner="w", lease_seconds=45)
+    assert [d.id for d in found.claimed] == [high, low]
+    assert await queue.peek(database, system_clock()) == []
+    (count,) = await queue.peek(database, later)
+    assert (count.type, count.count) == ("test.work", 3), "what runs is due when its lease is over"
+
+
+async def test_a_directive_that_was_not_started_in_time_is_cancelled(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    known = types(nothing)
+    directive_id = await ask(database, tenant, known, expires_at=system_clock())
+    async with runner(database, settings, known) as one:
+        assert await one.drain() == []
+    assert await states(database, tenant, directive_id) == ["requested", "pending", "cancelled"]
+
+
+async def test_a_lingering_runner_is_woken_by_a_notification(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    known = types(nothing)
+    async with runner(database, settings, known, poll_seconds=20) as one:
+        draining = asyncio.create_task(one.drain(linger_seconds=2))
+        await asyncio.sleep(0.5)
+        await ask(database, tenant, known)
+        await notify_directives(database)
+        (outcome,) = await asyncio.wait_for(draining, 15)
+    assert outcome.waited < 1.0
+
+
+async def test_a_lost_notification_costs_no_more_than_a_poll(
+    database: Database, settings: Settings, owner: Database, tenant: Tenant
+) -> None:
+    """Trap T11: the listening connection is killed; work still starts."""
+    known = types(nothing)
+    async with runner(database, settings, known, poll_seconds=0.2) as one:
+        draining = asyncio.create_task(one.drain(linger_seconds=1.5))
+        await asyncio.sleep(0.3)
+        async with owner.platform() as session:
+            killed = await session.scalars(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE query LIKE 'LISTEN %' AND pid <> pg_backend_pid()"
+                )
+            )
+            assert any(killed)
+        await ask(database, tenant, known)
+        (outcome,) = await asyncio.wait_for(draining, 10)
+    assert outcome.state == "succeeded"
+    assert outcome.waited < 1.0
+
+
+async def test_a_type_that_this_platform_does_not_know_fails_for_good(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    directive_id = await ask(database, tenant, types(nothing))
+    async with runner(database, settings, {}) as one:
+        (outcome,) = await one.drain()
+    assert (outcome.state, outcome.error_kind) == ("failed", "validation")
+    assert (await read(database, tenant, directive_id)).state == "failed"
+
+
+async def test_a_secret_in_an_error_message_is_masked_everywhere(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    """Trap T25."""
+    canary = "https://chat.example.org/hooks/canarycanarycanarycanary12"
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        raise DirectiveFailed("validation", f"POST {canary} answered 404")
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        await one.drain()
+    async with database.tenant(tenant.schema) as session:
+        for table in (
+            "directives",
+            "directive_transitions",
+            "signals",
+            "executions",
+            "execution_logs",
+        ):
+            rows = await session.scalars(text(f"SELECT row_to_json(t)::text FROM {table} t"))
+            assert not [row for row in rows if "canarycanary" in row], table
+    assert "answered 404" in ((await read(database, tenant, directive_id)).error_message or "")
