@@ -74,7 +74,7 @@ async def list_members(session: AsyncSession, tenant: Tenant) -> list[MemberView
         .where(Member.organization_id == tenant.id)
         .order_by(User.email)
     )
-    return [_view(user, member) for user, member in found.tuples()]
+    return [_view(user, member) for user, member in found]
 
 
 async def get_member(session: AsyncSession, tenant: Tenant, user_id: UUID) -> MemberView:

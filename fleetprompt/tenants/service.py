@@ -3,12 +3,13 @@
 import asyncio
 import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
@@ -76,19 +77,16 @@ async def create_tenant(settings: Settings, *, slug: str, name: str) -> Tenant:
             "This name cannot be used.",
             errors=[{"pointer": "/name", "detail": "a name has 1 to 200 characters"}],
         )
-    async with Database.owner(settings) as owner:
-        try:
-            async with owner.platform() as session:
-                found = await _by_slug(session, slug)
-                if found is not None and found.state != "creating":
-                    raise ConflictError(f"There is a tenant {slug!r} already. Choose another slug.")
-                if found is None:
-                    found = Organization(id=new_id(), slug=slug, name=name, schema_name=schema)
-                    found.state = "creating"
-                    session.add(found)
-                tenant = as_tenant(found)
-        except IntegrityError:
-            raise ConflictError(f"The tenant {slug!r} is being created by somebody else.") from None
+    async with Database.owner(settings) as owner, _one_at_a_time(owner, slug):
+        async with owner.platform() as session:
+            found = await _by_slug(session, slug)
+            if found is not None and found.state != "creating":
+                raise ConflictError(f"There is a tenant {slug!r} already. Choose another slug.")
+            if found is None:
+                found = Organization(id=new_id(), slug=slug, name=name, schema_name=schema)
+                found.state = "creating"
+                session.add(found)
+            tenant = as_tenant(found)
         await asyncio.to_thread(provision, owner.url, schema)
         async with owner.platform() as session:
             await session.execute(
@@ -126,7 +124,7 @@ async def delete_tenant(settings: Settings, *, slug: str, typed: str) -> None:
             f"Deleting a tenant cannot be undone. Type its slug, {slug!r}, to go on.",
             errors=[{"pointer": "/confirm", "detail": "does not repeat the tenant's slug"}],
         )
-    async with Database.owner(settings) as owner:
+    async with Database.owner(settings) as owner, _one_at_a_time(owner, slug):
         async with owner.platform() as session:
             found = await _by_slug(session, slug)
             if found is None:
@@ -138,6 +136,20 @@ async def delete_tenant(settings: Settings, *, slug: str, typed: str) -> None:
         await asyncio.to_thread(_remove_lake, settings, slug)
         async with owner.platform() as session:
             await session.delete(await session.get_one(Organization, tenant.id))
+
+
+@asynccontextmanager
+async def _one_at_a_time(owner: Database, slug: str) -> AsyncIterator[None]:
+    """Lets one process at a time create or delete this tenant; the lock ends with the connection."""
+    async with owner.engine.connect() as connection:
+        await connection.execute(
+            text("SELECT pg_advisory_lock(hashtextextended(:slug, 0))"), {"slug": slug}
+        )
+        await connection.commit()
+        try:
+            yield
+        finally:
+            await connection.invalidate()
 
 
 def _drop(url: str, schema: str) -> None:
