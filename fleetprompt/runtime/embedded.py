@@ -126,8 +126,15 @@ class EmbeddedPostgres:
         """
         if self._running is None:
             raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
-        socket_dir = quote(str(self._running.socket_dir), safe="/")
-        return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={socket_dir}"
+        return _url(self._running, database, user)
+
+    @staticmethod
+    def running_url(data_dir: Path) -> str | None:
+        """The owner's URL of the server that runs for ``data_dir``; None if none is ready."""
+        found = files.PostmasterFile.read(data_dir)
+        if found is None or not found.ready or not files.is_server(found.pid, data_dir):
+            return None
+        return _url(found, "postgres", "postgres")
 
     def start(self) -> None:
         """Make the data folder if need be, start the server and wait until it takes connections.
@@ -256,6 +263,11 @@ class EmbeddedPostgres:
 
     def _tail(self) -> str:
         return "its last lines: " + (" | ".join(list(self.last_lines)[-8:]) or "none")
+
+
+def _url(server: files.PostmasterFile, database: str, user: str) -> str:
+    socket_dir = quote(str(server.socket_dir), safe="/")
+    return f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={socket_dir}"
 
 
 @contextlib.contextmanager

@@ -40,13 +40,13 @@ def refuse_taken(needed: list[Door]) -> None:
         if twin is not door:
             problems.append(f"{twin.setting} and {door.setting} are both {door.port}")
         elif reason := why_taken(door):
-            problems.append(f"{reason}, or set {door.setting} to another port")
+            problems.append(f"{reason}: free it, or set {door.setting} to another port")
     if problems:
         raise PortTakenError("; ".join(problems))
 
 
 def why_taken(door: Door) -> str | None:
-    """Why the port cannot be had and what to do, in words; None if it is free."""
+    """Why the port cannot be had, in words; None if it is free."""
     try:
         family, kind, protocol, _name, address = socket.getaddrinfo(
             door.host, door.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -57,12 +57,12 @@ def why_taken(door: Door) -> str | None:
             probe.bind(address)
             probe.listen(1)
     except PermissionError:
-        return f"port {door.port} needs more rights than this user has: choose one above 1023"
+        return f"port {door.port} needs more rights than this user has"
     except OSError as error:
         if holder := holder_of(door.port):
             name, pid = holder
-            return f"port {door.port} is taken by {name} (process {pid}): stop it"
-        return f"{door.host}:{door.port} cannot be listened on ({error.strerror}): free it"
+            return f"port {door.port} is taken by {name} (process {pid})"
+        return f"{door.host}:{door.port} cannot be listened on ({error.strerror})"
     return None
 
 

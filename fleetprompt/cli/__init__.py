@@ -1,0 +1,1 @@
+"""The ``fleetprompt`` command; each sub-command is a module with a Typer ``app``."""

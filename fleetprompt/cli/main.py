@@ -1,0 +1,60 @@
+"""The ``fleetprompt`` command: a list of sub-commands, each imported only when it is called.
+
+A module listed here has a ``typer.Typer`` named ``app``, of one command or several.
+"""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("fleetprompt.cli.up", "Run the whole platform on this machine until Ctrl-C."),
+    "doctor": ("fleetprompt.cli.doctor", "Check this installation and say how to mend it."),
+    "migrate": (
+        "fleetprompt.cli.migrate",
+        "Bring the database and every tenant's schema to the newest revision.",
+    ),
+    "tenants": ("fleetprompt.cli.tenants", "Tenants: create, list, delete."),
+    "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
+    "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
+}
+"""Name → module and the line that ``--help`` shows."""
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands by name and help; imports the one that is called."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for name, (_module, summary) in COMMANDS.items():
+            self.add_command(TyperCommand(name=name, callback=None, help=summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The called command itself in place of its entry in the list."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            parent = typer.Typer(add_completion=False)
+            parent.add_typer(import_module(COMMANDS[name][0]).app, name=name)
+            command = get_group(parent).commands[name]
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="FleetPrompt: mailboxes, team chat and websites become signals.",
+)
+
+
+@app.callback()
+def fleetprompt() -> None:
+    """Settings come from the environment: see docs/reference/settings.md."""
+
+
+if __name__ == "__main__":
+    app()
