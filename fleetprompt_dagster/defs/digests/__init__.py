@@ -1,0 +1,1 @@
+"""Daily digests: when they are due, their runs, and their record."""

@@ -1,0 +1,5 @@
+"""What the domain offers."""
+
+import dagster as dg
+
+definitions = dg.Definitions()

@@ -1,0 +1,1 @@
+"""Upkeep of the platform itself: tenants' partitions, and its runs as signals."""

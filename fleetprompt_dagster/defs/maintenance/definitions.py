@@ -1,0 +1,15 @@
+"""What the domain of maintenance offers."""
+
+import dagster as dg
+
+from fleetprompt_dagster.defs.maintenance.jobs import check_every_hour, check_everything
+from fleetprompt_dagster.defs.maintenance.sensors import (
+    tenant_partitions_sensor,
+    workflow_run_signals_sensor,
+)
+
+definitions = dg.Definitions(
+    jobs=[check_everything],
+    schedules=[check_every_hour],
+    sensors=[tenant_partitions_sensor, workflow_run_signals_sensor],
+)

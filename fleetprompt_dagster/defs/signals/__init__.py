@@ -1,0 +1,1 @@
+"""Tenants' days of signals: assets, their repair when they change, and checks."""

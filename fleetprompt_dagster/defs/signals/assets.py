@@ -1,0 +1,80 @@
+"""Tenants' UTC days as files of the lake."""
+
+from collections.abc import Callable, Coroutine
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from fleetprompt.db.engine import Database
+from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS
+from fleetprompt.lake.days import write_daily_counts, write_signals
+from fleetprompt.lake.rebuild import describe
+from fleetprompt.tenants.service import Tenant, get_tenant
+from fleetprompt_dagster.metadata import Metadata, counts_metadata, signals_metadata
+from fleetprompt_dagster.partitions import tenant_day
+from fleetprompt_dagster.resources import PlatformResource
+from fleetprompt_dagster.tables import table_asset
+
+Report = TypeVar("Report")
+Write = Callable[[Database, Path, Tenant, date], Coroutine[Any, Any, Report]]
+
+
+@table_asset(
+    SIGNALS,
+    domain="signals",
+    kinds={"postgres", "parquet"},
+    description=(
+        "From PostgreSQL into one Parquet file. Days that change are written again by themselves "
+        "(`rebuild_stale_days`); materialise one by hand to have it now."
+    ),
+)
+def signals(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
+    """Write the signals of the run's partitions."""
+    _materialize(context, platform, write_signals, signals_metadata)
+
+
+@table_asset(
+    DAILY_COUNTS,
+    domain="signals",
+    kinds={"parquet"},
+    deps=[signals],
+    description="Counted from the day's file of signals, so that both always agree.",
+)
+def daily_counts(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
+    """Count the signals of the run's partitions."""
+    _materialize(context, platform, write_daily_counts, counts_metadata)
+
+
+def _materialize(
+    context: dg.AssetExecutionContext,
+    platform: PlatformResource,
+    write: Write[Report],
+    metadata: Callable[[Report], Metadata],
+) -> None:
+    """Write each partition of the run, each with its own metadata; the run fails if any did."""
+    failed: dict[str, str] = {}
+    with platform.open() as opened:
+        for key in context.partition_keys:
+            slug, day = tenant_day(key)
+            try:
+                tenant = opened.run(_tenant(opened.database, slug))
+                report = opened.run(write(opened.database, opened.settings.lake, tenant, day))
+            except Exception as error:  # noqa: BLE001 - the other partitions are still written
+                failed[key] = describe(error)
+            else:
+                context.add_asset_metadata(metadata(report), partition_key=key)
+    if failed:
+        told = "; ".join(f"{key}: {reason}" for key, reason in list(failed.items())[:20])
+        raise dg.Failure(
+            f"{len(failed)} of {len(context.partition_keys)} partitions were not written: {told}. "
+            "The others were; run these again once the cause is gone.",
+            metadata={"failed": len(failed)},
+            allow_retries=False,
+        )
+
+
+async def _tenant(database: Database, slug: str) -> Tenant:
+    async with database.platform() as session:
+        return await get_tenant(session, slug)

@@ -1,0 +1,101 @@
+"""What operators read on an asset's page: numbers, tables and small pictures, never content."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import dagster as dg
+
+from fleetprompt.lake.columns import Table
+from fleetprompt.lake.days import CountsReport, DayReport, utc_day
+
+Metadata = dict[str, dg.MetadataValue]
+
+_KINDS = {"string": "string", "timestamp": "timestamp with time zone", "bigint": "bigint"}
+
+
+def column_schema(table: Table) -> dg.MetadataValue:
+    """The table's columns with their descriptions."""
+    return dg.MetadataValue.table_schema(
+        dg.TableSchema(
+            [
+                dg.TableColumn(
+                    column.name,
+                    _KINDS[column.kind],
+                    description=column.description,
+                    constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                )
+                for column in table.columns
+            ]
+        )
+    )
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown; what cells hold cannot break out of them."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def utc_window(day: date) -> dg.MetadataValue:
+    """The exact stretch of time of a UTC day, half open."""
+    start, end = utc_day(day)
+    return dg.MetadataValue.text(f"{start.isoformat()} to {end.isoformat()}")
+
+
+def signals_metadata(report: DayReport, *, picture: bool = True) -> Metadata:
+    """Of one tenant's day of signals. A picture costs some 20 ms and 2 KB."""
+    found: Metadata = {
+        "dagster/row_count": dg.MetadataValue.int(report.rows),
+        "late_rows": dg.MetadataValue.int(report.late_rows),
+        "bytes": dg.MetadataValue.int(report.bytes),
+        "utc_window": utc_window(report.day),
+        "file": dg.MetadataValue.path(str(report.path)),
+    }
+    if report.rows:
+        top = list(report.by_type.items())[:10]
+        found["top_types"] = dg.MetadataValue.md(markdown_table(["type", "signals"], top))
+        if picture:
+            found["by_hour"] = dg.MetadataValue.md(hours_picture(report.by_hour))
+    return found
+
+
+def counts_metadata(report: CountsReport) -> Metadata:
+    """Of one tenant's day of counts."""
+    found: Metadata = {
+        "dagster/row_count": dg.MetadataValue.int(report.rows),
+        "signals": dg.MetadataValue.int(report.signals),
+        "bytes": dg.MetadataValue.int(report.bytes),
+        "utc_window": utc_window(report.day),
+        "file": dg.MetadataValue.path(str(report.path)),
+    }
+    if report.rows:
+        found["preview"] = dg.MetadataValue.md(
+            markdown_table(["type", "source", "signals"], report.preview)
+        )
+    return found
+
+
+def hours_picture(by_hour: Sequence[int]) -> str:
+    """Signals by UTC hour as a small bar chart, in Markdown with the picture inside."""
+    # Figure without pyplot: no global state, no window system.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 1.2), dpi=72)
+    axes = figure.add_axes((0.02, 0.22, 0.96, 0.76))
+    axes.bar(range(24), by_hour, width=0.85, color="#4f43dd")
+    axes.set_xticks(range(0, 24, 6), [f"{hour:02d}:00" for hour in range(0, 24, 6)], fontsize=7)
+    axes.set_yticks([])
+    axes.set_xlim(-0.6, 23.6)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    picture = base64.b64encode(drawn.getvalue()).decode()
+    return f"![signals by UTC hour](data:image/png;base64,{picture})"

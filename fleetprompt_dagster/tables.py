@@ -1,0 +1,37 @@
+"""Assets that are tables of the lake: one file for each tenant and UTC day."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dagster as dg
+
+from fleetprompt.lake.columns import Table
+from fleetprompt_dagster.metadata import column_schema
+from fleetprompt_dagster.partitions import utc_days
+
+
+def table_asset(
+    table: Table,
+    *,
+    domain: str,
+    kinds: set[str],
+    description: str,
+    deps: Iterable[dg.AssetsDefinition] = (),
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Decorator of the function that writes the table's files for ``context.partition_keys``."""
+    return dg.asset(
+        name=table.name,
+        partitions_def=utc_days,
+        # A backfill of any size is few runs; one for each tenant and day would take hours.
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=list(deps),
+        group_name=domain,
+        kinds=kinds,
+        owners=["team:operators"],
+        tags={"domain": domain},
+        metadata={
+            "dagster/column_schema": column_schema(table),
+            "dagster/table_name": table.name,
+        },
+        description=f"{table.description} {description}",
+    )
