@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fleetprompt.cli.support import fail, print_json
+from fleetprompt.cli.support import fail, print_json, run
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.settings import get_settings
 
@@ -16,10 +16,14 @@ def migrate_command(
     jobs: Annotated[int, typer.Option(min=1, max=32, help="Tenants at the same time.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line for programs.")] = False,
 ) -> None:
-    """Migrate the platform, then every tenant. Safe to repeat; goes on where it was stopped."""
+    """Migrate the platform, then every tenant. Safe to repeat; goes on where it was stopped.
+
+    Also makes the operator's own tenant, which holds the platform's activity.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from fleetprompt.db.migrate import migrate, state
+    from fleetprompt.tenants.service import ensure_operations_tenant
 
     settings = get_settings()
     try:
@@ -39,6 +43,7 @@ def migrate_command(
                 )
 
             migrate(settings, progress=progress, jobs=jobs)
+            run(ensure_operations_tenant(settings))
         found = state(settings)
     except FleetPromptError as error:
         fail(error)

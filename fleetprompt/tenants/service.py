@@ -96,6 +96,17 @@ async def create_tenant(settings: Settings, *, slug: str, name: str) -> Tenant:
     return tenant
 
 
+async def ensure_operations_tenant(settings: Settings) -> Tenant:
+    """The operator's own tenant, made when it is not there yet."""
+    slug = settings.operations_tenant
+    async with Database.owner(settings) as owner:
+        async with owner.platform() as session:
+            found = await _by_slug(session, slug)
+        if found is not None and found.state == "active":
+            return as_tenant(found)
+    return await create_tenant(settings, slug=slug, name="Operations")
+
+
 async def list_tenants(session: AsyncSession) -> list[Organization]:
     """All organizations by slug."""
     return list(await session.scalars(select(Organization).order_by(Organization.slug)))
