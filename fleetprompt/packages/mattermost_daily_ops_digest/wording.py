@@ -1,0 +1,163 @@
+"""Words and figures of the digest: the same on every machine, whatever its locale."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from fleetprompt.outbound.transports.mattermost import code_span
+from fleetprompt.schedules.local_time import Window
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# Characters of a name that are shown.
+NAME_LIMIT = 80
+_URL_LIMIT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where the digest's figures lead: base addresses without a closing slash, None where unknown.
+
+    ``correlation_id`` is the digest's own, the same for every rendering of one slot.
+    """
+
+    console: str | None = None
+    dagster: str | None = None
+    correlation_id: str | None = None
+
+    def timeline(self, correlation_id: str | None) -> str | None:
+        """Everything under one correlation id."""
+        return self._at(self.console, "/console/timeline?correlation_id=", correlation_id)
+
+    def execution(self, execution_id: str | None) -> str | None:
+        """The page of one execution."""
+        return self._at(self.console, "/console/executions/", execution_id)
+
+    def run(self, run_id: str | None) -> str | None:
+        """The page of one Dagster run."""
+        return self._at(self.dagster, "/runs/", run_id)
+
+    @staticmethod
+    def _at(base: str | None, path: str, name: str | None) -> str | None:
+        # Percent-encoded whole: nothing of a producer's text is Markdown or a mention in an address.
+        if not base or not name:
+            return None
+        address = f"{base}{path}{quote(name, safe='', errors='replace')}"
+        return address if len(address) <= _URL_LIMIT else None
+
+
+class Group(Protocol):
+    """A listed group, or the one that stands for the rest (``name`` None)."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def names(self) -> int: ...
+
+
+def code(text: str) -> str:
+    """Somebody else's text as a code span, shortened."""
+    return code_span(text, NAME_LIMIT)
+
+
+def link(label: str, address: str | None) -> str:
+    """``label``, which must be our own words, leading to ``address`` if there is one."""
+    return f"[{label}]({address})" if address else label
+
+
+def number(value: int) -> str:
+    """``1,234``."""
+    return f"{value:,}"
+
+
+def many(value: int, one: str, more: str | None = None) -> str:
+    """``1 error``, ``2 errors``."""
+    return f"{number(value)} {one if value == 1 else more or one + 's'}"
+
+
+def delta(now: int, before: int | None) -> str:
+    """How much more or less than in the window before, with a space in front; else nothing."""
+    if before is None or now == before:
+        return ""
+    return f" ({'+' if now > before else '−'}{number(abs(now - before))})"
+
+
+def money(value: Decimal) -> str:
+    """US dollars to the cent."""
+    return "<$0.01" if 0 < value < Decimal("0.005") else f"${value:,.2f}"
+
+
+def money_delta(now: Decimal, before: Decimal | None) -> str:
+    """The change of cost, where it is a cent or more."""
+    if before is None or abs(now - before) < Decimal("0.005"):
+        return ""
+    return f" ({'+' if now > before else '−'}{money(abs(now - before))})"
+
+
+def listing(groups: Sequence[Group], most: int) -> str:
+    """The first ``most`` named groups with their counts, and exactly how much is left out.
+
+    A group that is all there is goes without its count: that stands before the list.
+    """
+    if len(groups) == 1 and groups[0].name is not None:
+        return code(groups[0].name or "unnamed")
+    named = [group for group in groups if group.name is not None][:most]
+    parts = [f"{code(group.name or 'unnamed')} {number(group.count)}" for group in named]
+    rest = [group for group in groups if group.name is None or group not in named]
+    if rest:
+        parts.append(more(rest))
+    return ", ".join(parts)
+
+
+def more(rest: Sequence[Group]) -> str:
+    """``+3 more (sum 9)``: how many groups are not shown and what they add up to."""
+    names = number(sum(group.names for group in rest))
+    return f"+{names} more (sum {number(sum(group.count for group in rest))})"
+
+
+def day(instant: datetime, zone: ZoneInfo, *, year: bool = False) -> str:
+    """``Sun 8 Mar``, with the year if asked."""
+    shown = instant.astimezone(zone)
+    date = f"{_DAYS[shown.weekday()]} {shown.day} {_MONTHS[shown.month - 1]}"
+    return f"{date} {shown.year}" if year else date
+
+
+def clock(instant: datetime, zone: ZoneInfo) -> str:
+    """``09:00``."""
+    shown = instant.astimezone(zone)
+    return f"{shown.hour:02}:{shown.minute:02}"
+
+
+def span(window: Window, zone: ZoneInfo) -> str:
+    """The window in local time, in UTC, and its true length."""
+    start, end = window.start.astimezone(zone), window.end.astimezone(zone)
+    local = (
+        f"{day(start, zone)} {clock(start, zone)} → {day(end, zone)} {clock(end, zone)} {zone.key}"
+    )
+    parts = [local]
+    if start.utcoffset() or end.utcoffset() or zone.key != "UTC":
+        utc = ZoneInfo("UTC")
+        first, last = window.start.astimezone(utc), window.end.astimezone(utc)
+        parts.append(
+            f"{first.date().isoformat()} {clock(first, utc)} → "
+            f"{last.date().isoformat()} {clock(last, utc)} UTC"
+        )
+    changed = start.utcoffset() != end.utcoffset()
+    parts.append(length(window.length) + (", clock change" if changed else ""))
+    return " · ".join(parts)
+
+
+def length(value: timedelta) -> str:
+    """``23 h``, ``24 h 30 min``."""
+    minutes = int(value.total_seconds() // 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{number(hours)} h"] if hours else []
+    if minutes or not hours:
+        parts.append(f"{minutes} min")
+    return " ".join(parts)

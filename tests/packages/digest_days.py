@@ -1,0 +1,122 @@
+"""Three days to render: a bad one, a good one and one on which nothing happened."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import (
+    ErrorGroup,
+    Outcome,
+    Totals,
+    TypeCount,
+    Usage,
+)
+from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.schedules.local_time import Window, window_of
+
+ZONE = ZoneInfo("America/New_York")
+LINKS = Links(
+    console="https://fleet.example.com",
+    dagster="https://dagster.example.com",
+    correlation_id="digest:acme:2026-03-08:ops",
+)
+
+
+def window(day: date) -> Window:
+    """The window that ends on that day at nine o'clock in New York."""
+    found = window_of(day, time(9), ZONE)
+    assert found is not None
+    return found
+
+
+def at(hour: int, minute: int = 0) -> datetime:
+    """A UTC instant after the start of 7 March 2026."""
+    return datetime(2026, 3, 7, tzinfo=UTC) + timedelta(hours=hour, minutes=minute)
+
+
+def bad_day() -> dict[str, Any]:
+    """The rows of the day on which clocks changed, and much went wrong."""
+    errors = [
+        ErrorGroup(
+            "mattermost.message.failed", "", "auth", 3, at(15), at(30),
+            message="The webhook was refused with status 400",
+            correlation_id="digest:acme:2026-03-07:ops",
+        ),
+        ErrorGroup(
+            "package.install.failed", "shopify_orders", "network", 2, at(17), at(18, 20),
+            message="Connection to shop.example.com timed out after 10 s", correlation_id="inst:7",
+        ),
+        ErrorGroup(
+            "workflow.run.failed", "nightly_lake", "unknown", 1, at(29), at(29),
+            message="Step signals: 3 partitions could not be written", run_id="0f8e-17",
+        ),
+        ErrorGroup(
+            "directive.unknown", "email.send", "network", 1, at(28), at(28),
+            message="The connection was lost after the last byte", correlation_id="mail:44",
+        ),
+        ErrorGroup(
+            "agent.execution.failed", "support_drafts", "rate_limit", 14, at(20), at(33, 5),
+            message="429 from the model's endpoint", correlation_id="agent:12",
+        ),
+    ]  # fmt: skip
+    errors += [
+        ErrorGroup(f"shop.sync_{n:02}.failed", "", "validation", 1, at(16), at(16 + n % 9))
+        for n in range(9)
+    ]
+    return {
+        "types": [
+            TypeCount("email.inbound.received", 812, told=False, late=3, earliest_late=at(2, 10)),
+            TypeCount("webchat.message.received", 301, told=False),
+            TypeCount("shop.order.created", 77, told=False),
+            TypeCount("shop.order.paid", 70, told=False),
+            TypeCount("shop.order.refunded", 4, told=False),
+            TypeCount("webchat.escalated", 2, told=False),
+            TypeCount("webchat.consent.given", 2, told=False),
+            TypeCount("directive.succeeded", 141, told=True, own=1),
+            TypeCount("workflow.run.completed", 48, told=True),
+        ],
+        "outcomes": [
+            Outcome("package", "install.completed", "email_capture", 1),
+            Outcome("package", "install.failed", "shopify_orders", 2),
+            Outcome("directive", "succeeded", "email.draft", 120),
+            Outcome("directive", "succeeded", "package.install", 21),
+            Outcome("directive", "failed", "package.install", 2),
+            Outcome("directive", "unknown", "email.send", 1),
+            Outcome("directive", "awaiting_approval", "email.send", 4),
+            Outcome("directive", "cancelled", "email.draft", 2),
+            Outcome("execution", "completed", "support_drafts", 96),
+            Outcome("execution", "failed", "support_drafts", 14),
+            Outcome("run", "completed", "drain_directives", 47),
+            Outcome("run", "failed", "nightly_lake", 1),
+        ],
+        "errors": errors,
+        "usage": Usage(Decimal("4.8213"), 1_204_330, 88_120),
+        "previous": Totals(
+            signals=1320, errors=4, packages_failed=0, directives_succeeded=141,
+            directives_failed=1, executions_completed=101, executions_failed=2, runs_completed=48,
+            cost_usd=Decimal("3.10"),
+        ),
+    }  # fmt: skip
+
+
+def good_day() -> dict[str, Any]:
+    """The rows of a day on which all went well."""
+    return {
+        "types": [
+            TypeCount("email.inbound.received", 640, told=False),
+            TypeCount("webchat.message.received", 212, told=False),
+            TypeCount("directive.succeeded", 118, told=True),
+        ],
+        "outcomes": [
+            Outcome("package", "install.completed", "email_capture", 1),
+            Outcome("directive", "succeeded", "email.draft", 118),
+            Outcome("execution", "completed", "support_drafts", 84),
+            Outcome("run", "completed", "drain_directives", 48),
+        ],
+        "usage": Usage(Decimal("2.96"), 804_101, 61_007),
+        "previous": Totals(
+            signals=990, directives_succeeded=121, executions_completed=84, runs_completed=48,
+            cost_usd=Decimal("3.10"),
+        ),
+    }  # fmt: skip
