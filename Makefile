@@ -13,7 +13,7 @@ setup: .venv/.ready ## install everything into .venv
 	@tools/bootstrap
 
 demo: setup ## the whole platform on embedded PostgreSQL; ONCE=1 exits after the first digest
-	@$(RUN)/fleetprompt demo $(if $(ONCE),--once)
+	@$(RUN)/python -m demo $(if $(ONCE),--once)
 
 test: setup ## lint, types, import rules and every test
 	@tools/test

@@ -1,0 +1,1 @@
+"""Kill tests: what was acknowledged is there, and nothing is there twice."""
