@@ -2,8 +2,8 @@
 
 AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce throughout. What a ciphertext belongs to
 is authenticated with it: a sealed value opens only for the tenant, record, field and data key it
-was sealed for, a wrapped data key only for its tenant, id and master key (research/platform.md,
-T26). Deleting a tenant's wrapped data keys makes all its sealed values unreadable, in backups too.
+was sealed for, a wrapped data key only for its tenant and id (research/platform.md, T26).
+Deleting a tenant's wrapped data keys makes all its sealed values unreadable, in backups too.
 
 Nothing here touches a database; every function depends on its arguments and fresh randomness only.
 """
@@ -83,7 +83,7 @@ def new_data_key(tenant: UUID) -> DataKey:
 def wrap(master_key: MasterKey, data_key: DataKey) -> WrappedDataKey:
     """The data key sealed under the master key, to be stored."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    belongs_to = _wrapping_data(data_key.tenant, data_key.key_id, master_key.key_id)
+    belongs_to = _wrapping_data(data_key.tenant, data_key.key_id)
     cipher = AESGCM(master_key.subkey(_WRAP_PURPOSE))
     return WrappedDataKey(
         key_id=data_key.key_id,
@@ -105,7 +105,7 @@ def unwrap(master_key: MasterKey, wrapped: WrappedDataKey, *, tenant: UUID) -> D
         master_key.subkey(_WRAP_PURPOSE),
         wrapped.nonce,
         wrapped.ciphertext,
-        _wrapping_data(tenant, wrapped.key_id, master_key.key_id),
+        _wrapping_data(tenant, wrapped.key_id),
     )
     if key is None:
         raise SealError(
@@ -185,15 +185,10 @@ def _opened(key: bytes, nonce: bytes, ciphertext: bytes, belongs_to: bytes) -> b
         return None
 
 
-def _wrapping_data(tenant: UUID, key_id: UUID, master_key_id: str) -> bytes:
-    return _joined("data-key/1", str(tenant), str(key_id), master_key_id)
+def _wrapping_data(tenant: UUID, key_id: UUID) -> bytes:
+    return b"data-key/1" + tenant.bytes + key_id.bytes
 
 
 def _field_data(tenant: UUID, key_id: UUID, record_id: UUID, field: str) -> bytes:
-    return _joined("field/1", str(tenant), str(key_id), str(record_id), field)
-
-
-def _joined(*parts: str) -> bytes:
-    """The parts, each after its length in 4 bytes: no two lists of parts give the same bytes."""
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    # Every part but the last has a fixed length: no two places give the same bytes.
+    return b"field/1" + tenant.bytes + key_id.bytes + record_id.bytes + field.encode()

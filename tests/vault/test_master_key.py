@@ -8,8 +8,10 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import pickle
+import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -210,6 +212,22 @@ def test_the_keyring_gives_and_keeps_the_key(tmp_path: Path, memory_keyring: Kep
     assert list(memory_keyring.entries) == [("fleetprompt", "master-key")]
     assert load_master_key(asked, create=True) == made == load_master_key(asked)
     assert not (tmp_path / "state" / "master.key").exists()
+
+
+def test_processes_that_create_at_once_in_a_keyring_end_with_one_key(
+    tmp_path: Path, memory_keyring: KeptInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = memory_keyring.set_password
+
+    def store_slowly(service: str, username: str, password: str) -> None:
+        time.sleep(0.05)
+        store(service, username, password)
+
+    monkeypatch.setattr(memory_keyring, "set_password", store_slowly)
+    asked = settings(tmp_path, master_key_source="keyring")
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda _: load_master_key(asked, create=True), range(4)))
+    assert set(made) == {load_master_key(asked)}
 
 
 def test_a_locked_keyring_is_told_without_its_own_words(
