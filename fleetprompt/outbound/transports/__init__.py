@@ -1,0 +1,1 @@
+"""One folder for each way out: what it sends, how it reads the answer, how it is checked."""
