@@ -317,6 +317,24 @@ def test_traps_14_15_16_42_whatever_comes_the_text_is_bounded_inert_and_the_same
     assert digest(again, name=name, max_lines=max_lines) == found
 
 
+def test_trap_14_characters_bound_the_text_where_lines_do_not() -> None:
+    rows = bad_day()
+    rows["errors"] = [
+        replace(
+            rows["errors"][0],
+            name=f"{n:02}{'n' * 200}",
+            what="w" * 200,
+            message="漢" * 400,
+            correlation_id=f"{n}{'c' * 200}",
+        )
+        for n in range(50)
+    ]
+    found = digest(rows, max_lines=200)
+    assert 14_000 < len(found.text) <= 15_000
+    shown = found.text.count("\n| [3](")
+    assert f"| +{50 - shown} more (sum {3 * (50 - shown)}) |" in found.text
+
+
 def test_facts_do_not_depend_on_how_rows_were_grouped() -> None:
     whole: DigestFacts = facts_from_rows(SUNDAY, **bad_day())
     assert facts_from_rows(SUNDAY, **shuffled(bad_day(), 5)) == whole
