@@ -288,6 +288,10 @@ def _migrations(settings: Settings) -> Iterator[Finding]:
     except FleetPromptError as error:
         yield _bad("migrations", error.detail, "mend the database first")
         return
+    except psycopg.Error as error:
+        reason = redact(str(error).strip().splitlines()[0])
+        yield _bad("migrations", f"their state cannot be read: {reason}", "mend the rights first")
+        return
     if found.current:
         yield _ok("migrations", f"platform at {found.platform}, {found.tenants} tenants current")
     elif found.platform is None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 
 from fleetprompt.settings import Settings
 
@@ -76,12 +76,14 @@ def dagster_url(settings: Settings, owner_url: str) -> str:
 
 
 def libpq_url(url: str) -> str:
-    """Any PostgreSQL URL of SQLAlchemy as libpq and psycopg read it."""
-    return _plain(make_url(url))
+    """Any PostgreSQL URL of SQLAlchemy as libpq and psycopg read it.
 
-
-def _plain(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+    SQLAlchemy leaves blanks in names and writes them as ``+`` in parameters (such as a socket's
+    folder); libpq refuses the one and takes the other literally.
+    """
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    address, question_mark, parameters = plain.partition("?")
+    return f"{address.replace(' ', '%20')}{question_mark}{parameters.replace('+', '%20')}"
 
 
 def ensure_dagster_database(owner_url: str, settings: Settings | None = None) -> str:

@@ -123,7 +123,13 @@ def platform_programs(settings: Settings, given: Mapping[str, str]) -> list[Prog
 
     return [
         program("migrate", "fleetprompt.cli.main", "migrate", once=True, ready_within=3600),
-        program("dagster-migrate", "dagster", "instance", "migrate", once=True, ready_within=3600),
+        program(
+            "dagster-migrate",
+            *("dagster", "instance", "migrate"),
+            once=True,
+            quiet=True,
+            ready_within=3600,
+        ),
         program(
             "api",
             *("uvicorn", "fleetprompt_api.app:app", "--no-access-log"),
@@ -152,6 +158,8 @@ def platform_programs(settings: Settings, given: Mapping[str, str]) -> list[Prog
         program(
             "daemon",
             *("dagster._daemon", "run", "--workspace", workspace, "--log-format", log_format),
+            # At `info` every sensor tells every five seconds that there was nothing to do.
+            *("--log-level", "info" if settings.log_level == "DEBUG" else "warning"),
             after=("migrate", "dagster-migrate", "code-server"),
             ready=probes.daemon_beats(dagster_database),
         ),

@@ -26,7 +26,8 @@ class Program:
 
     ``after`` names programs that must be ready first. ``ready`` is called every tenth of a second
     from the supervisor's thread and must answer quickly; None means ready once started. A ``once``
-    program is a step: ready when it ended with code 0. Times are in seconds.
+    program is a step: ready when it ended with code 0. What a ``quiet`` one writes is told only if
+    it fails. Times are in seconds.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Program:
     after: Sequence[str] = ()
     ready: Callable[[], bool] | None = None
     once: bool = False
+    quiet: bool = False
     ready_within: float = 90.0
     stop_within: float = 10.0
     directory: Path | None = None
@@ -161,7 +163,8 @@ class ChildProcess:
             line = redact(raw.decode(errors="replace").rstrip())
             if line:
                 self._lines.append(line)
-                self._log(self.name, line)
+                if not self.program.quiet:
+                    self._log(self.name, line)
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -14,6 +14,7 @@ from dagster import AssetKey, AssetMaterialization, DagsterInstance, RunsFilter
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_shared.yaml_utils import load_yaml_from_path
+from psycopg.conninfo import conninfo_to_dict
 
 from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.runtime.environment import (
@@ -107,6 +108,17 @@ def test_trap_1_a_configured_url_becomes_psycopg2_whatever_its_scheme(
     url = dagster_url(settings, "postgresql://owner@db.example/fleet")
     assert url == "postgresql+psycopg2://dagster:p%40ss@db.example/events?sslmode=require"
     assert libpq_url(url) == "postgresql://dagster:p%40ss@db.example/events?sslmode=require"
+
+
+def test_blanks_and_plus_signs_reach_libpq_as_they_are() -> None:
+    url = "postgresql+psycopg2://poor one:a+b c@/fleet?host=/srv/my stuff+1"
+    plain = conninfo_to_dict(libpq_url(url))
+    assert plain["user"] == "poor one"
+    assert plain["password"] == "a+b c"
+    assert plain["host"] == "/srv/my stuff 1"
+    assert (
+        conninfo_to_dict(libpq_url("postgresql://o@/f?host=%2Fsrv%2Fa%2Bb"))["host"] == "/srv/a+b"
+    )
 
 
 def test_telemetry_is_off(instance: DagsterInstance) -> None:
