@@ -64,11 +64,11 @@ def parse_target(url: str, *, allow_plain_http: bool) -> Target:
     parsed = _parse(url)
     if parsed is None:
         raise RefusedError("", "The URL cannot be read.")
+    if parsed.scheme not in ("https", "http"):
+        raise RefusedError("", "Only https:// URLs are taken.")
     host = parsed.raw_host.decode("ascii")
     if not _HOST.fullmatch(host) and as_literal(host) is None:
         raise RefusedError("", "The URL's host is not a name or an address.")
-    if parsed.scheme not in ("https", "http"):
-        raise RefusedError(host, "Only https:// URLs are taken.")
     if parsed.scheme == "http" and not allow_plain_http:
         raise RefusedError(host, "http:// is not encrypted; use https://.")
     if parsed.userinfo or "@" in url.split("://", 1)[-1].split("/", 1)[0]:
