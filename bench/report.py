@@ -1,0 +1,51 @@
+"""A figure beside what it is compared with."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """``value`` against ``against``, both measured in this run, in ``unit``."""
+
+    name: str
+    value: float
+    against_name: str
+    against: float
+    unit: str
+    target: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much."""
+        return self.value / self.against
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached."""
+        return self.ratio >= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {**asdict(self), "ratio": round(self.ratio, 2), "met": self.met}
+
+
+def show(console: Console, ratios: list[Ratio]) -> None:
+    """All of them as a table."""
+    table = Table(title="Measured in this run, on this machine", title_justify="left", box=None)
+    for column in ("what", "figure", "compared with", "figure", "ratio", "target", ""):
+        table.add_column(column)
+    for one in ratios:
+        table.add_row(
+            one.name,
+            f"{one.value:,.0f} {one.unit}",
+            one.against_name,
+            f"{one.against:,.0f} {one.unit}",
+            f"{one.ratio:.2f}×",
+            f"≥ {one.target}×",
+            "met" if one.met else "NOT MET",
+        )
+    console.print(table)
