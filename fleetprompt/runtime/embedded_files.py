@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -19,6 +20,7 @@ _SYSTEM_USER = "pgserver"
 _SOCKET_NAME = ".s.PGSQL.5432"
 # `sun_path` holds 108 bytes on Linux and 104 on macOS, the closing NUL included.
 _LONGEST_SOCKET_PATH = 103
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -219,15 +221,20 @@ def clear_stale_lock_files(data_dir: Path) -> None:
 
 
 def socket_folder(data_dir: Path, account: ServerAccount | None) -> Path:
-    """The data folder, or a private one with a short path if a socket there could not be bound."""
-    if _fits(data_dir):
+    """The data folder; a private one with a short, plain path if that one's will not do.
+
+    Too long, and the socket cannot be bound. A comma separates folders in PostgreSQL's setting, and
+    a blank or a plus sign in a URL's parameters is not read alike by SQLAlchemy and libpq.
+    """
+    if _fits(data_dir) and _PLAIN_PATH.fullmatch(str(data_dir)):
         return data_dir
     owner = account.uid if account else os.geteuid()
     name = f"fleetprompt-{owner}-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]}"
     bases = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108
     for base in bases:
         folder = Path(base) / name
-        if not base or not Path(base).is_dir() or not _fits(folder):
+        usable = _fits(folder) and _PLAIN_PATH.fullmatch(str(folder))
+        if not base or not Path(base).is_dir() or not usable:
             continue
         if account is not None:
             _let_others_pass(folder)
@@ -240,7 +247,7 @@ def socket_folder(data_dir: Path, account: ServerAccount | None) -> Path:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not found.st_mode & 0o077:
             return folder
     raise EmbeddedPostgresError(
-        f"no folder is short enough for PostgreSQL's socket (at most {_LONGEST_SOCKET_PATH} bytes "
+        f"no folder is short and plain enough for PostgreSQL's socket (at most {_LONGEST_SOCKET_PATH} bytes "
         "and ours alone): set FLEETPROMPT_STATE_DIR to a shorter path"
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from fleetprompt.runtime import embedded_files
 from fleetprompt.runtime.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -225,9 +226,14 @@ def test_a_deep_state_folder_gets_a_short_private_socket_folder(folder: Path) ->
     socket_dir.rmdir()
 
 
-def test_a_folder_with_blanks_and_other_letters_works(folder: Path) -> None:
-    with EmbeddedPostgres(folder / "my stuff & Ä" / "postgres") as server:
+@pytest.mark.parametrize("name", ["my stuff", "a+b", "one, two", "R&D Ä", "50%"])
+def test_a_folder_with_any_name_works_for_libpq_and_for_sqlalchemy(folder: Path, name: str) -> None:
+    with EmbeddedPostgres(folder / name / "postgres") as server:
         assert ask(server.owner_url, "SELECT 1") == 1
+        rendered = make_url(server.owner_url).render_as_string(hide_password=False)
+        assert ask(rendered, "SELECT 1") == 1
+        socket_dir = Path(server.owner_url.partition("?host=")[2])
+    socket_dir.rmdir()
 
 
 def test_a_kill_during_initdb_leaves_nothing_that_looks_like_a_database(folder: Path) -> None:
