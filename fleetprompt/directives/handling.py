@@ -6,6 +6,7 @@ from fleetprompt.clock import Clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.queue import ClaimedDirective
 from fleetprompt.executions.running import RunningExecution
+from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.service import Vault
@@ -22,3 +23,4 @@ class HandlerContext:
     directive: ClaimedDirective
     execution: RunningExecution
     vault: Vault
+    http: OutboundClient

@@ -34,6 +34,7 @@ from fleetprompt.directives.wake import WakeUps
 from fleetprompt.errors import DatabaseUnavailableError, OverloadedError, StaleLeaseError
 from fleetprompt.executions import service as executions
 from fleetprompt.executions.running import RunningExecution
+from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.models import Organization
 from fleetprompt.tenants.service import Tenant, as_tenant
@@ -92,6 +93,7 @@ class DirectiveRunner:
         dagster_run_id: str | None = None,
         types: Mapping[str, AnyDirectiveType] | None = None,
         clock: Clock = system_clock,
+        http: OutboundClient | None = None,
     ) -> None:
         self.database, self.settings, self.owner = database, settings, owner
         self.concurrency = concurrency
@@ -99,6 +101,7 @@ class DirectiveRunner:
         self.dagster_run_id = dagster_run_id
         self.clock = clock
         self.types = directive_types() if types is None else types
+        self._http = http or OutboundClient(settings)
         self._vault = Vault(database, load_master_key(settings))
         self._heart = Heart(
             database.url, settings, lease_seconds=lease_seconds, on_lost=self._stop_lost
@@ -237,6 +240,7 @@ class DirectiveRunner:
             directive=directive,
             execution=execution,
             vault=self._vault,
+            http=self._http,
         )
         try:
             async with self._slots:

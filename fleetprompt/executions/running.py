@@ -36,3 +36,14 @@ class RunningExecution:
             level, message, fields = "warning", "further lines are left out", {}
         async with self.database.tenant(self.tenant_schema) as session:
             await service.log(session, self.id, level, message, **fields)
+
+    async def keep(self, result: dict[str, Any]) -> None:
+        """Commit what there is of the result now; a later attempt finds it, and may build on it."""
+        self.result = result
+        async with self.database.tenant(self.tenant_schema) as session:
+            await service.keep_result(session, self.id, result)
+
+    async def kept(self) -> dict[str, Any] | None:
+        """What an earlier attempt kept."""
+        async with self.database.tenant(self.tenant_schema) as session:
+            return (await service.get(session, self.id)).result

@@ -145,14 +145,14 @@ async def finish(
     tokens_in: int | None = None,
     tokens_out: int | None = None,
 ) -> None:
-    """End an execution; one that has ended already is a ConflictError."""
+    """End an execution; one that has ended already is a ConflictError. No result: the kept one stays."""
     changed = await session.scalar(
         update(Execution)
         .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
         .values(
             state=state,
             finished_at=func.clock_timestamp(),
-            result=result,
+            result=Execution.result if result is None else result,
             error_kind=error_kind,
             error_message=_told(error_message),
             cost_usd=cost_usd,
@@ -164,6 +164,15 @@ async def finish(
     if changed is None:
         execution = await get(session, execution_id)
         raise ConflictError(f"Execution {execution_id} has ended already: {execution.state}.")
+
+
+async def keep_result(session: AsyncSession, execution_id: UUID, result: dict[str, Any]) -> None:
+    """Store the result so far of an execution that has not ended."""
+    await session.execute(
+        update(Execution)
+        .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
+        .values(result=result)
+    )
 
 
 async def log(

@@ -17,7 +17,7 @@ from fleetprompt.directives.types import DirectiveParams, DirectiveType, Failure
 from fleetprompt.errors import ConflictError, NotFoundError
 from fleetprompt.packages import registry
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import operations_of
+from fleetprompt.packages.scheduling import plan_slots
 from fleetprompt.packages.service import INSTALLED, get_installation, tell
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.schedules.slots import replan
@@ -52,9 +52,9 @@ async def install(context: HandlerContext, params: InstallParams) -> dict[str, A
     async with context.database.tenant(context.tenant.schema) as session:
         installation = await get_installation(session, params.installation_id, lock=True)
         if installation.state in ("requested", "queued", "failed"):
-            await _apply(session, installation, params.config, context)
             installation.version = params.version
             installation.state = "installed"
+            await _apply(session, installation, params.config, context)
             installation.last_error = installation.last_error_kind = None
             installation.last_error_at = None
         await tell(session, "install.completed", installation, context.directive)
@@ -94,7 +94,7 @@ async def enable(context: HandlerContext, params: InstallationParams) -> dict[st
         installation = await get_installation(session, params.installation_id, lock=True)
         if installation.state == "disabled":
             installation.state = await _state_by_credentials(session, installation)
-            await plan_slots(session, installation, context)
+            await plan_slots(session, installation, context.clock())
             installation.updated_at = func.clock_timestamp()
         await tell(session, "enable.completed", installation, context.directive)
         return {"installation_id": str(installation.id), "state": installation.state}
@@ -151,17 +151,6 @@ async def install_failed(
     )
 
 
-async def plan_slots(session: AsyncSession, installation: Installation, context: Any) -> int:
-    """Plan the slots to come as the installation's state and configuration say.
-
-    ``context`` has a ``clock``. Returns how many slots were made.
-    """
-    operations = operations_of(installation.package)
-    on = operations is not None and installation.state in INSTALLED
-    schedule = operations.schedule(installation.config) if on and operations else None
-    return await replan(session, installation.id, schedule, context.clock())
-
-
 async def _apply(
     session: AsyncSession,
     installation: Installation,
@@ -175,7 +164,7 @@ async def _apply(
     installation.updated_at = func.clock_timestamp()
     await session.flush()
     await session.refresh(installation)
-    await plan_slots(session, installation, context)
+    await plan_slots(session, installation, context.clock())
 
 
 async def _state_by_credentials(session: AsyncSession, installation: Installation) -> str:

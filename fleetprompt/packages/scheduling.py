@@ -1,0 +1,78 @@
+"""From installations to slots, and from due slots to directives; what runs is the package's affair."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt.db.engine import Database
+from fleetprompt.packages.models import Installation
+from fleetprompt.packages.operations import operations_of
+from fleetprompt.packages.service import INSTALLED, list_installations
+from fleetprompt.schedules.models import ScheduleSlot
+from fleetprompt.schedules.slots import (
+    Schedule,
+    fill,
+    is_missed,
+    mark_requested,
+    replan,
+    settle,
+)
+from fleetprompt.settings import Settings
+from fleetprompt.tenants.service import Tenant, active_tenants
+
+
+async def plan_slots(session: AsyncSession, installation: Installation, now: datetime) -> int:
+    """Make the slots to come anew, as state and configuration say; how many were made."""
+    return await replan(session, installation.id, _schedule_of(installation), now)
+
+
+async def keep_filled(database: Database, now: datetime) -> int:
+    """Make the slots that are missing ahead, for every installation of every tenant; how many."""
+    async with database.platform() as session:
+        tenants = await active_tenants(session)
+    made = 0
+    for tenant in tenants:
+        async with database.tenant(tenant.schema) as session:
+            for installation in await list_installations(session):
+                schedule = _schedule_of(installation)
+                if schedule is not None:
+                    made += await fill(session, installation.id, schedule, now)
+    return made
+
+
+async def request_slots(
+    database: Database,
+    tenant: Tenant,
+    slots: Sequence[ScheduleSlot],
+    now: datetime,
+    settings: Settings,
+) -> list[UUID]:
+    """Ask for the runs of a tenant's due slots; the directives' ids.
+
+    One that is later than the grace is ``skipped_missed``, one of an installation that is switched
+    off, paused or gone ``skipped_paused``; both stay visible and neither is caught up. Asking twice
+    gives the same directives.
+    """
+    requested: list[UUID] = []
+    async with database.tenant(tenant.schema) as session:
+        for slot in slots:
+            installation = await session.get(Installation, slot.installation_id)
+            operations = operations_of(installation.package) if installation else None
+            if installation is None or operations is None or _schedule_of(installation) is None:
+                await settle(session, slot, "skipped_paused")
+            elif is_missed(slot, now, settings.digest_grace_hours):
+                await settle(session, slot, "skipped_missed")
+            else:
+                directive = await operations.request_scheduled(session, tenant, installation, slot)
+                await mark_requested(session, slot, directive.id)
+                requested.append(directive.id)
+    return requested
+
+
+def _schedule_of(installation: Installation) -> Schedule | None:
+    operations = operations_of(installation.package)
+    if operations is None or installation.state not in INSTALLED:
+        return None
+    return operations.schedule(installation.config)
