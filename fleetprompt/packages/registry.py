@@ -3,12 +3,12 @@
 Adding a package touches nothing else. Beside ``manifest.toml`` a folder may hold
 
 - ``config.py`` with ``validate(config) -> PackageConfig``: what JSON Schema cannot say;
-- ``handlers.py`` with ``signal_handlers`` and ``directive_handlers`` (see ``HandlersModule``).
+- ``handlers.py`` with ``signal_handlers`` and ``DIRECTIVE_TYPES`` (see ``HandlersModule``).
 
 Both are imported when first asked for, so that reading the registry costs a few small files.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -44,16 +44,17 @@ class ConfigModule(Protocol):
 
 
 class HandlersModule(Protocol):
-    """A package's ``handlers.py``.
+    """A package's ``handlers.py``; the types of what it holds belong to the modules named.
 
     ``signal_handlers``: signal type, or prefix with ``.*``, → pure function from a signal to
-    directive requests, called in the transaction that stores the signal.
-    ``directive_handlers``: directive type → coroutine function that performs the side effect.
-    Their arguments are typed where they are called: in the signals' and directives' own modules.
+    directive requests, called in the transaction that stores the signal
+    (``fleetprompt.signals.handlers``). ``DIRECTIVE_TYPES``: the directives that the package
+    performs (``fleetprompt.directives.types``). It may also hold ``OPERATIONS``, what its
+    installations can be asked to do (``fleetprompt.packages.operations``).
     """
 
-    signal_handlers: Mapping[str, Callable[..., Iterable[Any]]]
-    directive_handlers: Mapping[str, Callable[..., Awaitable[Any]]]
+    signal_handlers: Mapping[str, Callable[..., Any]]
+    DIRECTIVE_TYPES: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_a_package_is_added_by_its_folder_alone(
     folder.mkdir()
     (folder / "manifest.toml").write_text(MANIFEST)
     (folder / "handlers.py").write_text(
-        "signal_handlers = {'webchat.*': lambda signal: []}\ndirective_handlers = {}\n"
+        "signal_handlers = {'webchat.*': lambda signal: []}\nDIRECTIVE_TYPES = ()\n"
     )
     home = [*fleetprompt.packages.__path__, str(tmp_path)]
     monkeypatch.setattr(fleetprompt.packages, "__path__", home)

@@ -14,14 +14,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fleetprompt.errors import InvalidError
+from fleetprompt.outbound.transports.mattermost import parse_channel
 from fleetprompt.schedules.local_time import parse_time_of_day, validate_zone
 
-# Mattermost's own rule (model/channel.go): this expression, at most 64 characters, and neither of
-# the two forms that it keeps for group and direct messages.
-_CHANNEL = re.compile(r"[a-z0-9]+([a-z\-_0-9]+|(__)?)[a-z0-9]*", re.ASCII)
-_GROUP_MESSAGE = re.compile(r"[0-9a-f]{40}")
-_DIRECT_MESSAGE = re.compile(r"[a-z0-9]{26}__[a-z0-9]{26}")
-_CHANNEL_MAX = 64
 _UNSAFE_IN_URL = re.compile(r"[\s\x00-\x1f\x7f<>\"'`\\]")
 
 
@@ -98,22 +93,7 @@ def _schedule_time(value: str) -> str:
 
 
 def _channel(value: str) -> str | None:
-    name = value.removeprefix("#")
-    if not value:
-        return None
-    if name.startswith("@"):
-        raise InvalidError("Direct messages to @users are not posted; name a public channel.")
-    if (
-        len(name) > _CHANNEL_MAX
-        or not _CHANNEL.fullmatch(name)
-        or _GROUP_MESSAGE.fullmatch(name)
-        or _DIRECT_MESSAGE.fullmatch(name)
-    ):
-        raise InvalidError(
-            "Must be a channel's name as in its address, such as town-square: lower-case letters, "
-            "digits, - and _, at most 64; not the display name."
-        )
-    return name
+    return parse_channel(value) if value else None
 
 
 def _llm_summary(value: bool) -> bool:
