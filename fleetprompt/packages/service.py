@@ -18,19 +18,10 @@ from fleetprompt.directives.models import Directive
 from fleetprompt.directives.service import request_directive
 from fleetprompt.directives.types import ADMINISTRATORS
 from fleetprompt.errors import ConflictError, ForbiddenError, NotFoundError
-from fleetprompt.executions import service as executions
-from fleetprompt.executions.schemas import ExecutionView
 from fleetprompt.ids import new_id
 from fleetprompt.packages import registry
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.operations import operations_of
-from fleetprompt.packages.schemas import (
-    CredentialView,
-    InstallationDetails,
-    InstallationView,
-    SlotView,
-)
-from fleetprompt.schedules.slots import slots_of
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.models import IntegrationCredential
@@ -173,29 +164,6 @@ async def get_installation(
 async def list_installations(session: AsyncSession) -> list[Installation]:
     """The tenant's installations by package."""
     return list(await session.scalars(select(Installation).order_by(Installation.package)))
-
-
-async def installation_details(session: AsyncSession, installation_id: UUID) -> InstallationDetails:
-    """An installation with its credentials (never the secrets), slots and last executions."""
-    installation = await get_installation(session, installation_id)
-    manifest = registry.get(installation.package)
-    checked = registry.validate_config(manifest, installation.config)
-    credentials = await session.scalars(
-        select(IntegrationCredential)
-        .where(IntegrationCredential.installation_id == installation_id)
-        .order_by(IntegrationCredential.id.desc())
-    )
-    last = await executions.list_executions(session, installation_id=installation_id, limit=_LAST)
-    return InstallationDetails(
-        **InstallationView.model_validate(installation).model_dump(),
-        missing=list(checked.missing()),
-        credentials=[CredentialView.model_validate(one) for one in credentials],
-        slots=[
-            SlotView.model_validate(one)
-            for one in await slots_of(session, installation_id, limit=_LAST)
-        ],
-        executions=[ExecutionView.model_validate(one) for one in last],
-    )
 
 
 def require_administrator(actor: Actor) -> None:

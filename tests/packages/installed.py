@@ -25,6 +25,7 @@ from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.master_key import load_master_key
 from fleetprompt.vault.secret import Secret
 from fleetprompt.vault.service import Vault
+from tests.doubles.mattermost import RunningMattermost
 
 SLUG = "mattermost_daily_ops_digest"
 ADMIN = Actor("user:ada", "admin")
@@ -150,3 +151,14 @@ class Platform:
                 {"p": prefix},
             )
             return [(row.type, row.data) for row in rows]
+
+
+async def connected(
+    platform: Platform, mattermost: RunningMattermost, **config: Any
+) -> Installation:
+    installation = await platform.install()
+    await platform.configure(installation.id, **config)
+    installation, verification = await platform.connect(installation.id, mattermost.hook_url)
+    assert verification.state == "connected"
+    assert mattermost.posts == [], "the check posted"
+    return installation

@@ -14,17 +14,14 @@ from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.transports.mattermost import check_webhook, parse_webhook_url
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
+from fleetprompt.packages.mattermost_daily_ops_digest.record import PROVIDER, digest_failed
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import (
     RUN,
     DigestParams,
     request_manual_digest,
     request_scheduled_digest,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.run import (
-    PROVIDER,
-    digest_failed,
-    run_digest,
-)
+from fleetprompt.packages.mattermost_daily_ops_digest.run import run_digest
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.operations import Verification
 from fleetprompt.schedules.models import ScheduleSlot

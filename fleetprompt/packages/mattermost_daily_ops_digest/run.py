@@ -6,21 +6,17 @@ anything is sent, so the next attempt has the same text; the ledger decides whet
 """
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.queue import ClaimedDirective
-from fleetprompt.directives.types import Failure
 from fleetprompt.errors import DatabaseUnavailableError, NotFoundError, OverloadedError
 from fleetprompt.executions.models import Execution
 from fleetprompt.outbound import ledger
-from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.transports.mattermost import (
     WebhookMessage,
     WebhookUrl,
@@ -31,35 +27,24 @@ from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_co
 from fleetprompt.packages.mattermost_daily_ops_digest.collect import Cut, Previous, collect
 from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
 from fleetprompt.packages.mattermost_daily_ops_digest.facts import Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.record import (
+    PROVIDER,
+    Digest,
+    record,
+    settle_slot,
+    tell,
+)
 from fleetprompt.packages.mattermost_daily_ops_digest.render import DigestText, render
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN, DigestParams
 from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
-from fleetprompt.packages.models import Installation
-from fleetprompt.packages.service import INSTALLED, get_installation, note_trouble
-from fleetprompt.schedules import slots
+from fleetprompt.packages.service import INSTALLED, get_installation
 from fleetprompt.schedules.local_time import Window
-from fleetprompt.schedules.models import ScheduleSlot
-from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.models import Organization
-from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.cipher import SealError
-from fleetprompt.vault.models import IntegrationCredential
 from fleetprompt.vault.service import get_credential
 
-PROVIDER = "mattermost"
 # Pauses in seconds while the database is away between a post and its entry in the ledger.
 _PAUSES = (0.2, 1.0, 3.0, 10.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """One digest on its way."""
-
-    params: DigestParams
-    config: Config
-    text: DigestText
-    destination: str
-    dedupe_key: str
 
 
 async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str, Any]:
@@ -68,7 +53,7 @@ async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str,
         installation = await get_installation(session, params.installation_id)
         config = digest_config.validate(installation.config)
         if installation.state not in INSTALLED:
-            await _settle_slot(session, params, "skipped_paused")
+            await settle_slot(session, params, "skipped_paused")
             return {
                 "ledger_state": "skipped",
                 "reason": f"the installation is {installation.state}",
@@ -78,7 +63,7 @@ async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str,
     digest = Digest(params, config, text, destination, params.dedupe_key(context.tenant))
     if text.empty and config.empty_window == "skip":
         async with context.database.tenant(context.tenant.schema) as session:
-            await _settle_slot(session, params, "done")
+            await settle_slot(session, params, "done")
         return await _ended(context, digest, "skipped_empty")
     url = await _webhook(context, config)
     lease = await _claimed(context, digest)
@@ -123,7 +108,7 @@ async def _written(context: HandlerContext, params: DigestParams, config: Config
         }
     )
     async with context.database.tenant(context.tenant.schema) as session:
-        await _tell(
+        await tell(
             session,
             "mattermost.digest.generated",
             context.directive,
@@ -239,7 +224,7 @@ async def _send(
     for pause in (*_PAUSES, None):
         try:
             async with context.database.tenant(context.tenant.schema) as session:
-                await _record(session, context, digest, lease, outcome)
+                await record(session, context, digest, lease, outcome)
             break
         except (DatabaseUnavailableError, OverloadedError):
             if pause is None:
@@ -253,136 +238,6 @@ async def _send(
     raise DirectiveFailed(
         outcome.error_kind or "unknown", outcome.message, retry_after=outcome.retry_after_seconds
     )
-
-
-async def _record(
-    session: AsyncSession,
-    context: HandlerContext,
-    digest: Digest,
-    lease: ledger.Lease,
-    outcome: Outcome,
-) -> None:
-    """The ledger's entry, and in the same transaction all that follows from a post."""
-    await ledger.settle(
-        session,
-        lease,
-        outcome.state,
-        error_kind=outcome.error_kind,
-        error_message=outcome.message or None,
-        retry_in=outcome.retry_after_seconds if outcome.state == "retryable" else None,
-        remote_id=outcome.remote_id,
-    )
-    if outcome.state == "posted":
-        await _posted(session, context.directive, digest)
-
-
-async def _posted(session: AsyncSession, directive: ClaimedDirective, digest: Digest) -> None:
-    params = digest.params
-    now = func.clock_timestamp()
-    await session.execute(
-        update(Installation)
-        .where(Installation.id == params.installation_id)
-        .values(last_success_at=now, updated_at=now)
-    )
-    await session.execute(
-        update(Installation)
-        .where(Installation.id == params.installation_id, Installation.state.in_(INSTALLED))
-        .values(state="connected")
-    )
-    await session.execute(
-        update(IntegrationCredential)
-        .where(IntegrationCredential.id == digest.config.mattermost_credential_id)
-        .values(state="connected", checked_at=now, last_error=None)
-    )
-    await _settle_slot(session, params, "done")
-    await _tell(
-        session,
-        "mattermost.message.posted",
-        directive,
-        params,
-        destination=digest.destination,
-        sha256=digest.text.sha256,
-    )
-    await _tell(session, "value.digest.posted", directive, params, destination=digest.destination)
-
-
-async def digest_failed(
-    session: AsyncSession,
-    tenant: Tenant,
-    directive: ClaimedDirective,
-    params: DigestParams,
-    failure: Failure,
-) -> None:
-    """Show a digest's failure on its installation, slot and credential, and tell of it once.
-
-    If the ledger says that it was posted after all, and only the attempts' ends were lost, there
-    is nothing to tell.
-    """
-    entry = await ledger.find(session, params.dedupe_key(tenant))
-    if entry is not None and entry.state == "posted":
-        return
-    await note_trouble(session, params.installation_id, failure.error_kind, failure.message)
-    await _settle_slot(session, params, "failed")
-    if failure.error_kind == "auth":
-        await session.execute(
-            update(IntegrationCredential)
-            .where(
-                IntegrationCredential.installation_id == params.installation_id,
-                IntegrationCredential.kind == PROVIDER,
-            )
-            .values(state="failing", checked_at=func.clock_timestamp(), last_error=failure.message)
-        )
-    await _tell(
-        session,
-        "mattermost.message.failed",
-        directive,
-        params,
-        destination=entry.destination if entry else None,
-        error_kind=failure.error_kind,
-        error_message=failure.message,
-        outcome="unknown" if failure.state == "unknown" else "not_posted",
-        attempts=directive.attempt,
-    )
-
-
-async def _tell(
-    session: AsyncSession,
-    kind: str,
-    directive: ClaimedDirective,
-    params: DigestParams,
-    **data: Any,
-) -> None:
-    """A signal about this digest, once for each directive; never its text."""
-    await emit(
-        session,
-        NewSignal(
-            type=kind,
-            subject_type="installation",
-            subject_id=str(params.installation_id),
-            data={
-                "installation_id": str(params.installation_id),
-                "trigger": params.trigger,
-                "window": params.window.model_dump(mode="json"),
-                **{name: value for name, value in data.items() if value is not None},
-            },
-            correlation_id=directive.correlation_id,
-            causation_id=f"directive:{directive.id}",
-            dedupe_key=f"{kind}:{directive.id}",
-        ),
-    )
-
-
-async def _settle_slot(session: AsyncSession, params: DigestParams, state: slots.Settled) -> None:
-    if params.local_date is None:
-        return
-    slot = await session.scalar(
-        select(ScheduleSlot).where(
-            ScheduleSlot.installation_id == params.installation_id,
-            ScheduleSlot.local_date == params.local_date,
-        )
-    )
-    if slot is not None:
-        await slots.settle(session, slot, state)
 
 
 async def _ended(context: HandlerContext, digest: Digest, ledger_state: str) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""Slots of the digest: when they run, which windows they tell of, what editing changes."""
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+from fleetprompt.executions import service as executions
+from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
+from fleetprompt.packages.scheduling import request_slots
+from fleetprompt.schedules import slots as schedule_slots
+from tests.doubles.mattermost import RunningMattermost
+from tests.packages.installed import Platform, connected
+
+
+async def test_a_slot_runs_with_its_own_window_and_the_next_one_continues_it(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    installation = await connected(
+        platform, mattermost, timezone="Europe/Berlin", schedule_time="09:00"
+    )
+    first, second, *_ = await platform.slots()
+    assert first.window_end == first.due_at
+    assert second.window_start == first.window_end
+    for slot in (first, second):
+        platform.now = slot.due_at + timedelta(seconds=30)
+        ids = await request(platform)
+        assert len(ids) == 1
+        assert await request(platform) == []
+        await platform.work()
+        directive = await platform.directive(ids[0])
+        assert directive.state == "succeeded"
+        assert directive.idempotency_key == (
+            f"dir:digest:{platform.tenant.slug}:{installation.id}:{slot.local_date}"
+        )
+        assert (
+            directive.correlation_id == f"digest:{platform.tenant.slug}:{slot.local_date}:default"
+        )
+    assert len(mattermost.posts) == 2
+    assert [slot.state for slot in (await platform.slots())[:3]] == ["done", "done", "planned"]
+    keys = [entry.dedupe_key for entry in await platform.ledger()]
+    assert keys[0] == f"mattermost_post:{platform.tenant.slug}:{installation.id}:{first.local_date}"
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        later, earlier = await executions.list_executions(session, kind=RUN)
+    assert earlier.result is not None
+    assert later.result is not None
+    assert earlier.result["window"]["end"] == later.result["window"]["start"]
+    assert len(mattermost.requests) == 3, "one check and two posts"
+
+
+async def request(platform: Platform) -> list[Any]:
+    """What the minute's tick does, for this tenant."""
+    async with platform.database.platform() as session:
+        due = [
+            slot
+            for slot in await schedule_slots.due(session, platform.clock())
+            if slot.tenant_schema == platform.tenant.schema
+        ]
+    return await request_slots(
+        platform.database, platform.tenant, due, platform.clock(), platform.settings
+    )
+
+
+async def test_a_slot_after_downtime_runs_within_grace_and_is_skipped_beyond(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 26."""
+    await connected(platform, mattermost)
+    first, second, third, *_ = await platform.slots()
+    platform.now = third.due_at + timedelta(hours=5)
+    assert len(await request(platform)) == 1
+    await platform.work()
+    states = {slot.local_date: slot.state for slot in await platform.slots()}
+    assert [states[slot.local_date] for slot in (first, second, third)] == [
+        "skipped_missed",
+        "skipped_missed",
+        "done",
+    ]
+    assert len(mattermost.posts) == 1
+
+
+async def test_editing_the_time_after_todays_digest_posts_no_second_one_today(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Traps 21 and 24: the local date is the key; the next window starts where the last one ended."""
+    installation = await connected(platform, mattermost, timezone="UTC", schedule_time="09:00")
+    first = (await platform.slots())[0]
+    platform.now = first.due_at + timedelta(minutes=1)
+    await request(platform)
+    await platform.work()
+    for time_of_day, zone in (("09:30", "UTC"), ("07:00", "America/Los_Angeles"), ("23:00", "UTC")):
+        await platform.configure(installation.id, schedule_time=time_of_day, timezone=zone)
+        slots = await platform.slots()
+        assert [s.local_date for s in slots if s.local_date == first.local_date] == [
+            first.local_date
+        ]
+        assert slots[0].state == "done"
+        assert slots[1].window_start == first.window_end
+        assert all(a.window_end == b.window_start for a, b in itertools.pairwise(slots))
+    platform.now = first.due_at + timedelta(hours=14)
+    assert await request(platform) == []
+    assert len(mattermost.posts) == 1
+
+
+async def test_running_by_hand_does_not_use_up_the_slot(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 20."""
+    installation = await connected(platform, mattermost)
+    slot = (await platform.slots())[0]
+    platform.now = slot.due_at + timedelta(seconds=1)
+    await platform.run_now(installation.id)
+    await request(platform)
+    await platform.work()
+    assert len(mattermost.posts) == 2
+    assert (await platform.slots())[0].state == "done"
