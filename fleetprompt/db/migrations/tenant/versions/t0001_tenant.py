@@ -29,6 +29,7 @@ CREATE INDEX signals_txid ON signals (txid);
 CREATE INDEX signals_correlation ON signals (correlation_id) WHERE correlation_id IS NOT NULL;
 CREATE INDEX signals_subject ON signals (subject_id, subject_type) WHERE subject_id IS NOT NULL;
 CREATE INDEX signals_occurred_at ON signals USING brin (occurred_at) WITH (pages_per_range = 32, autosummarize = on);
+CREATE INDEX signals_inserted_at ON signals USING brin (inserted_at) WITH (pages_per_range = 32, autosummarize = on);
 CREATE TRIGGER mark_stale_days AFTER INSERT ON signals
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION fleetprompt.mark_stale_days();
 
