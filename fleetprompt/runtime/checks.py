@@ -184,7 +184,9 @@ def _master_key(settings: Settings) -> Iterator[Finding]:
     try:
         key = load_master_key(settings)
     except MasterKeyError as error:
-        yield _bad("master key", error.detail, "see docs/operator/secrets.md")
+        yield _bad(
+            "master key", error.detail, "set FLEETPROMPT_MASTER_KEY_FILE or FLEETPROMPT_MASTER_KEY"
+        )
         return
     if from_file and stat.S_IMODE(path.stat().st_mode) != 0o600:
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -1,5 +1,6 @@
 """The logs of several processes as one stream: readable for people, JSON lines for programs."""
 
+import contextlib
 import json
 import re
 import threading
@@ -35,8 +36,10 @@ class MergedLog:
         clean = redact(_TERMINAL_CONTROL.sub("", line))
         with self._lock:
             rendered = self._json(name, clean) if self._as_json else f"{self._prefix(name)}{clean}"
-            self._stream.write(f"{rendered}\n")
-            self._stream.flush()
+            # A closed terminal or a reader that left must not keep processes from being stopped.
+            with contextlib.suppress(OSError):
+                self._stream.write(f"{rendered}\n")
+                self._stream.flush()
 
     def _prefix(self, name: str) -> str:
         if name not in self._names:

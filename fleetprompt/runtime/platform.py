@@ -134,6 +134,8 @@ def platform_programs(settings: Settings, given: Mapping[str, str]) -> list[Prog
             "api",
             *("uvicorn", "fleetprompt_api.app:app", "--no-access-log"),
             *("--host", settings.api_host, "--port", str(settings.api_port)),
+            # Event streams stay open for ever; what is being answered gets these seconds.
+            *("--timeout-graceful-shutdown", "5"),
             after=("migrate",),
             ready=probes.answers_http(
                 f"http://{_reachable(settings.api_host)}:{settings.api_port}{API_READY_PATH}"

@@ -20,6 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from fleetprompt.errors import ConflictError, DatabaseUnavailableError
+from fleetprompt.runtime.checks import examine
 from fleetprompt.runtime.environment import libpq_url
 from fleetprompt.runtime.platform import platform_programs, running_platform
 from fleetprompt.runtime.ports import PortTakenError
@@ -108,6 +109,8 @@ def test_comes_up_from_nothing_and_leaves_nothing_running(settings: Settings) ->
         noted = running(settings.state_dir)
         assert noted is not None
         assert (noted["pid"], noted["pids"]) == (os.getpid(), platform.pids)
+        ours = [finding.message for finding in examine(settings) if finding.check == "port"]
+        assert ours[0] == f"{settings.api_port} is held by our api (process {platform.pids['api']})"
         pids = list(platform.pids.values())
     assert not any(alive(pid) for pid in pids)
     assert running(settings.state_dir) is None

@@ -298,6 +298,22 @@ class Terminal(io.StringIO):
         return True
 
 
+class ClosedTerminal(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_all_is_stopped_even_if_nobody_reads_the_log_any_more() -> None:
+    log = MergedLog(ClosedTerminal(), as_json=False)
+    code = "print('x' * 1000, flush=True)\n" * 300 + "import time\nwhile True: time.sleep(60)"
+    process = ChildProcess(Program("chatty", [sys.executable, "-c", code], {}), log)
+    with Supervisor([process], log):
+        assert until(lambda: len(process.last_lines) > 30)
+        pid = process.pid
+    assert pid is not None
+    assert not alive(pid)
+
+
 def test_text_logs_name_the_process_and_colour_it_on_a_terminal_only() -> None:
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
