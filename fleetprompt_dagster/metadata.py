@@ -4,11 +4,13 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from datetime import date
+from urllib.parse import quote
 
 import dagster as dg
 
 from fleetprompt.lake.columns import Table
 from fleetprompt.lake.days import CountsReport, DayReport, utc_day
+from fleetprompt.settings import Settings
 
 Metadata = dict[str, dg.MetadataValue]
 
@@ -99,3 +101,18 @@ def hours_picture(by_hour: Sequence[int]) -> str:
     figure.savefig(drawn, format="png")
     picture = base64.b64encode(drawn.getvalue()).decode()
     return f"![signals by UTC hour](data:image/png;base64,{picture})"
+
+
+def timeline_url(settings: Settings, correlation_id: str) -> str:
+    """The console's page of everything under one correlation id."""
+    return f"{settings.api_url}/console/timeline?correlation_id={quote(correlation_id, safe='')}"
+
+
+def timeline_link(settings: Settings, correlation_id: str) -> dg.MetadataValue:
+    """That page, as a link."""
+    return dg.MetadataValue.url(timeline_url(settings, correlation_id))
+
+
+def run_link(settings: Settings, run_id: str) -> dg.MetadataValue:
+    """A Dagster run's page, as a link."""
+    return dg.MetadataValue.url(f"{settings.dagster_base_url}/runs/{quote(run_id, safe='')}")

@@ -92,10 +92,13 @@ async def write_signals(database: Database, lake: Path, tenant: Tenant, day: dat
             {"start": start, "end": end},
         )
         tally = _Tally(end)
-        with replacing(target) as unfinished, _parquet(unfinished) as write:
-            async for rows in result.mappings().partitions(_FETCH_ROWS):
-                tally.add(rows)
-                await asyncio.to_thread(write, rows)
+        try:
+            with replacing(target) as unfinished, _parquet(unfinished) as write:
+                async for rows in result.mappings().partitions(_FETCH_ROWS):
+                    tally.add(rows)
+                    await asyncio.to_thread(write, rows)
+        finally:
+            await result.close()
         return DayReport(
             tenant=tenant.slug,
             day=day,

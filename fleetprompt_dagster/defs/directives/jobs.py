@@ -1,5 +1,7 @@
 """Working directives off in runs of many: a drain that stays a while, and one directive by id."""
 
+import asyncio
+from collections.abc import Iterator
 from uuid import UUID
 
 import dagster as dg
@@ -9,9 +11,15 @@ from fleetprompt.db.engine import Database
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
 from fleetprompt.tenants.service import get_tenant
-from fleetprompt_dagster.defs.directives.shown import line_of, outcome_metadata
-from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
+from fleetprompt_dagster.defs.digests.records import (
+    DigestRecord,
+    digest_event,
+    read_records,
+    slots_of_directives,
+)
+from fleetprompt_dagster.resources import PlatformResource
 from fleetprompt_dagster.runs import QUIET, run_tags
+from fleetprompt_dagster.working import directive_runner, line_of, outcome_metadata
 
 # A drain retires before its code or its memory grows old; work that is under way is finished first.
 DRAIN_SECONDS = 600
@@ -37,45 +45,54 @@ class DirectiveConfig(dg.Config):
     directive_id: str = Field(description="The directive's id.")
 
 
-def directive_runner(
-    context: dg.OpExecutionContext,
-    opened: OpenPlatform,
-    platform: PlatformResource,
-    *,
-    concurrency: int = 8,
-) -> DirectiveRunner:
-    """A runner whose leases and executions name this Dagster run."""
-    return DirectiveRunner(
-        opened.database,
-        opened.settings,
-        owner=f"dagster:{context.run_id}",
-        concurrency=concurrency,
-        dagster_run_id=context.run_id,
-        clock=platform.now,
-    )
-
-
 @dg.op(out=dg.Out(dg.Nothing), tags={"domain": "directives"})
 def drain(
     context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource
-) -> dg.Output[None]:
-    """Work off what is due, stay for more, and show what was done.
+) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]:
+    """Work off what is due, stay for more, tell of each directive as it ends, and show them all.
 
     How a directive ends is its own matter and does not fail the run: it is in the tenant's signals.
     """
+    ended: asyncio.Queue[DirectiveOutcome | None] = asyncio.Queue()
 
-    async def work(runner: DirectiveRunner) -> list[DirectiveOutcome]:
-        async with runner:
-            return await runner.drain(
-                linger_seconds=config.linger_seconds,
-                most_seconds=config.most_seconds,
-                on_done=lambda outcome: context.log.info(line_of(outcome)),
-            )
+    async def work(runner: DirectiveRunner) -> None:
+        try:
+            async with runner:
+                await runner.drain(
+                    linger_seconds=config.linger_seconds,
+                    most_seconds=config.most_seconds,
+                    on_done=ended.put_nowait,
+                )
+        finally:
+            ended.put_nowait(None)
 
-    with platform.open() as opened:
+    async def begin() -> "asyncio.Task[None]":
         runner = directive_runner(context, opened, platform, concurrency=config.concurrency)
-        outcomes = opened.run(work(runner))
-    return dg.Output(None, metadata=outcome_metadata(outcomes))
+        return asyncio.create_task(work(runner))
+
+    async def finish(task: "asyncio.Task[None]") -> None:
+        await task
+
+    outcomes: list[DirectiveOutcome] = []
+    with platform.open() as opened:
+        working = opened.run(begin())
+        # The drain goes on while an outcome is awaited, and stands still while one is told.
+        while (outcome := opened.run(ended.get())) is not None:
+            outcomes.append(outcome)
+            context.log.info(line_of(outcome))
+            for record in opened.run(_settled_digests(opened.database, outcome)):
+                event = digest_event(record, opened.settings)
+                if event is not None:
+                    yield event
+        opened.run(finish(working))
+    yield dg.Output(None, metadata=outcome_metadata(outcomes, opened.settings))
+
+
+async def _settled_digests(database: Database, outcome: DirectiveOutcome) -> list[DigestRecord]:
+    """The record of the slot that this directive settled, if it is a slot's."""
+    if outcome.state in ("pending", "lost"):
+        return []
+    return await read_records(database, await slots_of_directives(database, [outcome.directive_id]))
 
 
 @dg.job(
@@ -123,7 +140,7 @@ def work_directive(
         outcomes = opened.run(work(directive_runner(context, opened, platform), opened.database))
     for outcome in outcomes:
         context.log.info(line_of(outcome))
-    metadata = outcome_metadata(outcomes)
+    metadata = outcome_metadata(outcomes, opened.settings)
     if any(outcome.state != "succeeded" for outcome in outcomes):
         raise dg.Failure(
             f"The attempt ended {outcomes[0].state}: {outcomes[0].error_message}",

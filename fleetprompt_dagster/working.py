@@ -1,15 +1,35 @@
-"""How outcomes of directives are shown to operators: ids, types, times and errors; never params."""
+"""Working on directives from a run, and showing outcomes: ids, types, times, errors; never params."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
 
-from fleetprompt.directives.runner import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
 from fleetprompt.secrets import redact
-from fleetprompt_dagster.metadata import Metadata, markdown_table
+from fleetprompt.settings import Settings
+from fleetprompt_dagster.metadata import Metadata, markdown_table, timeline_url
+from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 
 _MOST_ROWS = 200
+
+
+def directive_runner(
+    context: dg.OpExecutionContext,
+    opened: OpenPlatform,
+    platform: PlatformResource,
+    *,
+    concurrency: int = 8,
+) -> DirectiveRunner:
+    """A runner whose leases and executions name this Dagster run."""
+    return DirectiveRunner(
+        opened.database,
+        opened.settings,
+        owner=f"dagster:{context.run_id}",
+        concurrency=concurrency,
+        dagster_run_id=context.run_id,
+        clock=platform.now,
+    )
 
 
 def line_of(outcome: DirectiveOutcome) -> str:
@@ -22,7 +42,7 @@ def line_of(outcome: DirectiveOutcome) -> str:
     )
 
 
-def outcome_metadata(outcomes: Sequence[DirectiveOutcome]) -> Metadata:
+def outcome_metadata(outcomes: Sequence[DirectiveOutcome], settings: Settings) -> Metadata:
     """What a run did: how many, how they ended, the slowest start, and a table of the latest."""
     states = Counter(outcome.state for outcome in outcomes)
     latest = list(reversed(outcomes))[:_MOST_ROWS]
@@ -56,7 +76,9 @@ def outcome_metadata(outcomes: Sequence[DirectiveOutcome]) -> Metadata:
                         f"{outcome.waited:.2f}",
                         f"{outcome.took:.2f}",
                         outcome.directive_id,
-                        outcome.correlation_id or "",
+                        timeline_url(settings, outcome.correlation_id)
+                        if outcome.correlation_id
+                        else "",
                         f"{outcome.error_kind}: {_told(outcome)}" if outcome.error_kind else "",
                     )
                     for outcome in latest

@@ -1,0 +1,171 @@
+"""What is known of slots and their digests: read from the platform, shown in the grid."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+from sqlalchemy import select
+
+from fleetprompt.db.engine import Database
+from fleetprompt.errors import NotFoundError
+from fleetprompt.executions.models import Execution
+from fleetprompt.schedules.models import ScheduleSlot
+from fleetprompt.settings import Settings
+from fleetprompt.tenants.models import Organization
+from fleetprompt_dagster.metadata import Metadata, markdown_table, run_link, timeline_link
+from fleetprompt_dagster.partitions import partition_key
+
+DAILY_DIGEST = dg.AssetKey("daily_digest")
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRecord:
+    """A slot as it stands, and what its execution kept."""
+
+    tenant: str
+    slot: ScheduleSlot
+    correlation_id: str | None = None
+    dagster_run_id: str | None = None
+    error: str | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The tenant and the local date, for people."""
+        return f"{self.tenant} {self.slot.local_date}"
+
+
+async def slots_by_key(
+    database: Database, keys: Iterable[tuple[str, UUID, date]]
+) -> list[ScheduleSlot]:
+    """The slots of ``(tenant schema, installation, local date)`` that still exist."""
+    wanted = set(keys)
+    async with database.platform() as session:
+        found = await session.scalars(
+            select(ScheduleSlot).where(
+                ScheduleSlot.installation_id.in_({installation for _, installation, _ in wanted}),
+                ScheduleSlot.local_date.in_({day for _, _, day in wanted}),
+            )
+        )
+        return [
+            slot
+            for slot in found
+            if (slot.tenant_schema, slot.installation_id, slot.local_date) in wanted
+        ]
+
+
+async def slots_of_directives(
+    database: Database, directive_ids: Sequence[UUID]
+) -> list[ScheduleSlot]:
+    """The slots that these directives settle; most directives settle none."""
+    async with database.platform() as session:
+        found = await session.scalars(
+            select(ScheduleSlot).where(ScheduleSlot.directive_id.in_(directive_ids))
+        )
+        return list(found)
+
+
+async def slots_settled_since(database: Database, since: datetime) -> list[ScheduleSlot]:
+    """Slots whose digest was done after ``since``."""
+    async with database.platform() as session:
+        found = await session.scalars(
+            select(ScheduleSlot).where(
+                ScheduleSlot.state == "done", ScheduleSlot.settled_at >= since
+            )
+        )
+        return list(found)
+
+
+async def read_records(database: Database, slots: Iterable[ScheduleSlot]) -> list[DigestRecord]:
+    """What each slot's execution kept, read in its tenant's own transaction."""
+    by_schema: dict[str, list[ScheduleSlot]] = {}
+    for slot in slots:
+        by_schema.setdefault(slot.tenant_schema, []).append(slot)
+    records = []
+    for schema, own in by_schema.items():
+        slug = await _slug_of(database, schema)
+        async with database.tenant(schema) as session:
+            executions = {
+                one.directive_id: one
+                for one in await session.scalars(
+                    select(Execution).where(
+                        Execution.directive_id.in_([slot.directive_id for slot in own])
+                    )
+                )
+            }
+        records += [_record(slug, slot, executions.get(slot.directive_id)) for slot in own]
+    return records
+
+
+async def _slug_of(database: Database, schema: str) -> str:
+    async with database.platform() as session:
+        slug = await session.scalar(
+            select(Organization.slug).where(Organization.schema_name == schema)
+        )
+    if slug is None:
+        raise NotFoundError(f"There is no tenant with schema {schema!r}.")
+    return slug
+
+
+def _record(slug: str, slot: ScheduleSlot, execution: Execution | None) -> DigestRecord:
+    if execution is None:
+        return DigestRecord(slug, slot)
+    return DigestRecord(
+        slug,
+        slot,
+        execution.correlation_id,
+        execution.dagster_run_id,
+        f"{execution.error_kind}: {execution.error_message}" if execution.error_kind else None,
+        execution.result or {},
+    )
+
+
+def digest_event(
+    record: DigestRecord, settings: Settings
+) -> dg.AssetMaterialization | dg.AssetObservation | None:
+    """What the grid is told: a digest that is done, or why there is none; nothing while it is open."""
+    key = partition_key(record.slot.local_date, record.tenant)
+    metadata = digest_metadata(record, settings)
+    if record.slot.state == "done":
+        return dg.AssetMaterialization(DAILY_DIGEST, partition=key, metadata=metadata)
+    if record.slot.state in ("failed", "skipped_missed", "skipped_paused"):
+        return dg.AssetObservation(DAILY_DIGEST, partition=key, metadata=metadata)
+    return None
+
+
+def digest_metadata(record: DigestRecord, settings: Settings) -> Metadata:
+    """The digest as it was posted, its counts, its exact window, and where to read on."""
+    slot, kept = record.slot, record.kept
+    found: Metadata = {
+        "state": dg.MetadataValue.text(slot.state),
+        "utc_window": dg.MetadataValue.text(
+            f"{slot.window_start.isoformat()} to {slot.window_end.isoformat()}"
+        ),
+        "window_hours": dg.MetadataValue.float(
+            (slot.window_end - slot.window_start).total_seconds() / 3600
+        ),
+        "zone": dg.MetadataValue.text(slot.zone),
+        "due_at": dg.MetadataValue.timestamp(slot.due_at),
+    }
+    if slot.settled_at is not None:
+        found["late_seconds"] = dg.MetadataValue.float(
+            round((slot.settled_at - slot.due_at).total_seconds(), 3)
+        )
+    if isinstance(kept.get("text"), str):
+        found["digest"] = dg.MetadataValue.md(kept["text"])
+        found["sha256"] = dg.MetadataValue.text(str(kept.get("sha256")))
+        found["lines"] = dg.MetadataValue.int(int(kept.get("line_count", 0)))
+        found["counts"] = dg.MetadataValue.md(
+            markdown_table(["kind", "count"], dict(kept.get("counts", {})).items())
+        )
+        found["ledger_state"] = dg.MetadataValue.text(str(kept.get("ledger_state")))
+    if record.correlation_id is not None:
+        found["timeline"] = timeline_link(settings, record.correlation_id)
+    if record.dagster_run_id is not None:
+        found["run"] = run_link(settings, record.dagster_run_id)
+    if record.error is not None:
+        found["error"] = dg.MetadataValue.text(record.error)
+    return found
