@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, ForeignKey, Identity, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleetprompt.db.base import SetByDatabase, TenantBase
+from fleetprompt.directives.models import Directive
 
 
 class Execution(TenantBase):
@@ -20,9 +21,7 @@ class Execution(TenantBase):
     state: Mapped[str]
     correlation_id: Mapped[str | None]
     causation_id: Mapped[str | None]
-    directive_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("directives.id", ondelete="SET NULL")
-    )
+    directive_id: Mapped[UUID | None] = mapped_column(ForeignKey(Directive.id, ondelete="SET NULL"))
     installation_id: Mapped[UUID | None]
     dagster_run_id: Mapped[str | None]
     requested_at: Mapped[SetByDatabase]

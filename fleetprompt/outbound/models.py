@@ -7,6 +7,8 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleetprompt.db.base import SetByDatabase, TenantBase
+from fleetprompt.directives.models import Directive
+from fleetprompt.executions.models import Execution
 
 
 class OutboundMessage(TenantBase):
@@ -29,10 +31,6 @@ class OutboundMessage(TenantBase):
     error_kind: Mapped[str | None]
     error_message: Mapped[str | None]
     correlation_id: Mapped[str | None]
-    directive_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("directives.id", ondelete="SET NULL")
-    )
-    execution_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("executions.id", ondelete="SET NULL")
-    )
+    directive_id: Mapped[UUID | None] = mapped_column(ForeignKey(Directive.id, ondelete="SET NULL"))
+    execution_id: Mapped[UUID | None] = mapped_column(ForeignKey(Execution.id, ondelete="SET NULL"))
     created_at: Mapped[SetByDatabase]

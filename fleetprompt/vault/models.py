@@ -7,6 +7,8 @@ from sqlalchemy import ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from fleetprompt.db.base import PlatformBase, SetByDatabase, TenantBase
+from fleetprompt.packages.models import Installation
+from fleetprompt.tenants.models import Organization
 
 
 class StoredDataKey(PlatformBase):
@@ -14,9 +16,7 @@ class StoredDataKey(PlatformBase):
 
     __tablename__ = "data_keys"
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    organization_id: Mapped[UUID] = mapped_column(
-        ForeignKey("fleetprompt.organizations.id", ondelete="CASCADE")
-    )
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey(Organization.id, ondelete="CASCADE"))
     nonce: Mapped[bytes] = mapped_column(LargeBinary)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[SetByDatabase]
@@ -28,9 +28,7 @@ class IntegrationCredential(TenantBase):
 
     __tablename__ = "integration_credentials"
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    installation_id: Mapped[UUID] = mapped_column(
-        ForeignKey("installations.id", ondelete="CASCADE")
-    )
+    installation_id: Mapped[UUID] = mapped_column(ForeignKey(Installation.id, ondelete="CASCADE"))
     kind: Mapped[str]
     label: Mapped[str]
     state: Mapped[str]
