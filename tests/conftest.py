@@ -2,6 +2,7 @@
 
 import base64
 import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from fleetprompt.tenants.service import Tenant, create_tenant
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL server of this worker's own; roles are the server's, so it is not shared."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("pg") / "data") as server:
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL server of this worker's own; roles are the server's, so it is not shared.
+
+    Not below pytest's folder, which every other pytest that starts closes to all but its own user.
+    """
+    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "data") as server:
         yield server
 
 

@@ -18,10 +18,11 @@ import psycopg.sql
 from pydantic import SecretStr
 
 from fleetprompt.db.migrate import OLDEST_SERVER, state
+from fleetprompt.db.urls import libpq_url
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.runtime import embedded_files
 from fleetprompt.runtime.embedded import EmbeddedPostgres
-from fleetprompt.runtime.environment import dagster_url, libpq_url
+from fleetprompt.runtime.environment import dagster_url
 from fleetprompt.runtime.ports import doors, why_taken
 from fleetprompt.runtime.state_lock import running
 from fleetprompt.secrets import redact

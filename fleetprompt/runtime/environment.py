@@ -11,6 +11,7 @@ from psycopg import sql
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
+from fleetprompt.db.urls import libpq_url
 from fleetprompt.settings import Settings
 
 CODE_LOCATION = "fleetprompt"
@@ -73,17 +74,6 @@ def dagster_url(settings: Settings, owner_url: str) -> str:
         owner = make_url(owner_url)
         url = owner.set(database=f"{owner.database or owner.username}_dagster")
     return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-
-
-def libpq_url(url: str) -> str:
-    """Any PostgreSQL URL of SQLAlchemy as libpq and psycopg read it.
-
-    SQLAlchemy leaves blanks in names and writes them as ``+`` in parameters (such as a socket's
-    folder); libpq refuses the one and takes the other literally.
-    """
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    address, question_mark, parameters = plain.partition("?")
-    return f"{address.replace(' ', '%20')}{question_mark}{parameters.replace('+', '%20')}"
 
 
 def ensure_dagster_database(owner_url: str, settings: Settings | None = None) -> str:

@@ -15,6 +15,7 @@ import psycopg
 from pydantic import SecretStr
 
 from fleetprompt.db.migrate import check_server
+from fleetprompt.db.urls import libpq_url
 from fleetprompt.errors import DatabaseUnavailableError
 from fleetprompt.runtime import probes
 from fleetprompt.runtime.embedded import EmbeddedPostgres
@@ -23,7 +24,6 @@ from fleetprompt.runtime.environment import (
     CODE_MODULE,
     ensure_dagster_database,
     environment,
-    libpq_url,
     prepare_dagster_home,
     workspace_file,
 )

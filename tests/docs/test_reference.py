@@ -1,6 +1,7 @@
 """The reference says what the code does (T50)."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -31,11 +32,11 @@ def test_every_setting_is_described() -> None:
 
 
 def test_every_relative_link_in_the_documents_leads_somewhere(repository: Path) -> None:
-    import re
-
-    broken = []
-    for page in [repository / "README.md", *(repository / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text()):
-            if not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(repository)} → {target}")
+    pages = [repository / "README.md", *(repository / "docs").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(repository)} → {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
     assert broken == []

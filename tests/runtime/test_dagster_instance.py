@@ -16,12 +16,12 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_shared.yaml_utils import load_yaml_from_path
 from psycopg.conninfo import conninfo_to_dict
 
+from fleetprompt.db.urls import libpq_url
 from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.runtime.environment import (
     dagster_url,
     ensure_dagster_database,
     environment,
-    libpq_url,
     prepare_dagster_home,
     shipped_dagster_yaml,
     workspace_file,

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from fleetprompt.db.urls import libpq_url
 from fleetprompt.errors import ConflictError, DatabaseUnavailableError
 from fleetprompt.runtime.checks import examine
-from fleetprompt.runtime.environment import libpq_url
 from fleetprompt.runtime.platform import platform_programs, running_platform
 from fleetprompt.runtime.ports import PortTakenError
 from fleetprompt.runtime.processes import Program

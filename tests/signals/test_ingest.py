@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -243,9 +245,9 @@ async def test_t39_a_flood_of_one_tenant_does_not_hold_up_another(
 
 
 async def test_t2_postgresql_away_is_told_and_its_return_noticed(
-    tmp_path_factory: pytest.TempPathFactory, settings: Settings
+    settings: Settings,
 ) -> None:
-    with EmbeddedPostgres(tmp_path_factory.mktemp("pg2") / "data") as server:
+    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as server:
         own = settings.model_copy(update={"database_url": SecretStr(server.owner_url)})
         migrate(own)
         tenant = await create_tenant(own, slug="acme", name="Acme")
