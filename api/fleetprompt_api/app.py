@@ -1,0 +1,114 @@
+"""The application: ``uvicorn fleetprompt_api.app:app``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware import Middleware
+
+from fleetprompt import log
+from fleetprompt.settings import Settings, get_settings
+from fleetprompt_api import (
+    directives,
+    docs,
+    executions,
+    health,
+    installations,
+    keys,
+    me,
+    members,
+    outbound,
+    packages,
+    problems,
+    signals,
+    signals_ingest,
+    signals_openapi,
+    stream,
+    tenants,
+)
+from fleetprompt_api.middleware import BodyLimit, RequestFrame
+from fleetprompt_api.problems_openapi import add_problems
+from fleetprompt_api.problems_openapi import problems as problem_answers
+from fleetprompt_api.state import opened, state_of
+
+OPENAPI_PATH = "/api/v1/openapi.json"
+
+_NOUNS = (
+    me,
+    stream,  # before signals, whose `/signals/{signal_id}` would take its path
+    signals,
+    directives,
+    executions,
+    packages,
+    installations,
+    outbound,
+    members,
+    keys,
+    tenants,
+    health,
+    docs,
+)
+
+
+class PlatformApi(FastAPI):
+    """FastAPI with every operation described, the plain ASGI routes and the problems too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; made once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                description=self.description,
+                routes=self.routes,
+            )
+            add_problems(document)
+            ingest = problem_answers(400, 401, 403, 413, 415, 422, 500, 503)
+            signals_openapi.describe(document, {str(k): v for k, v in ingest.items()})
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application for these settings, or for the process's own."""
+    chosen = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(chosen) as state:
+            app.state.platform = state
+            yield
+
+    app = PlatformApi(
+        title="FleetPrompt",
+        version=version("fleetprompt-api"),
+        description=(
+            "Signals in, directives out. The tenant of every request is the tenant of its key; "
+            "every error is a problem document (RFC 9457)."
+        ),
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        middleware=[Middleware(RequestFrame, base_url=chosen.api_url), Middleware(BodyLimit)],
+    )
+    problems.install(app, chosen.api_url)
+    app.router.routes.extend(signals_ingest.routes(state_of))
+    for noun in _NOUNS:
+        app.include_router(noun.routes)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    """``app``, made when a server first asks for it, so that importing this module reads nothing."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = get_settings()
+    log.configure(settings.log_level, settings.log_format)
+    made = create_app(settings)
+    globals()["app"] = made
+    return made
