@@ -1,7 +1,7 @@
 """A Dagster instance that persists, the code location bound to the test's platform, and signals."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -77,10 +77,44 @@ class Bench:
         )
         return self.defs.resolve_sensor_def(name).evaluate_tick(context)
 
-    def execute(self, job: str, config: dict[str, Any] | None = None, **more: Any) -> Any:
+    def schedule(self, name: str) -> Any:
+        """One evaluation of a schedule at the test's time."""
+        context = dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=self.now(),
+            resources={"platform": self.platform},
+        )
+        return self.defs.resolve_schedule_def(name).evaluate_tick(context)
+
+    def enqueue(
+        self,
+        job: str,
+        config: dict[str, Any] | None = None,
+        status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+    ) -> dg.DagsterRun:
+        """A run in the given state that nobody executes."""
+        return self.instance.create_run_for_job(
+            self.defs.resolve_job_def(job), run_config=config, status=status
+        )
+
+    def check(self, name: str) -> dg.AssetCheckEvaluation:
+        """The result of one check, all of them being run."""
+        result = self.execute("check_everything")
+        [found] = [one for one in result.get_asset_check_evaluations() if one.check_name == name]
+        return found
+
+    def stored(self) -> str:
+        """Everything that Dagster keeps about this test's runs, in text."""
+        runs = self.instance.get_runs()
+        lines = [repr(entry) for run in runs for entry in self.instance.all_logs(run.run_id)]
+        return "\n".join([*lines, *(repr(run) for run in runs)])
+
+    def execute(
+        self, job: str, config: Mapping[str, Any] | None = None, **more: Any
+    ) -> dg.ExecuteInProcessResult:
         """A run of the job in this process."""
         return self.defs.resolve_job_def(job).execute_in_process(
-            run_config=config or {}, instance=self.instance, raise_on_error=False, **more
+            run_config=dict(config or {}), instance=self.instance, raise_on_error=False, **more
         )
 
     def insert(

@@ -113,8 +113,8 @@ def test_everything_runs_from_the_start_in_one_process_and_says_what_it_is() -> 
         assert node.description, key
         assert node.kinds, key
         assert node.owners == ["team:operators"], key
-    for key in graph.asset_check_keys:
-        assert "To recover:" in (graph.get_check_spec(key).description or ""), key
+    for check in graph.asset_check_keys:
+        assert "To recover:" in (graph.get_check_spec(check).description or ""), check
 
 
 def test_resources_are_replaced_by_name() -> None:

@@ -1,0 +1,144 @@
+"""Drains: started when needed, one at a time, and what they show."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+import pytest
+
+from fleetprompt.clock import system_clock
+from fleetprompt.db.engine import Database
+from fleetprompt.ids import new_id
+from fleetprompt.packages import service
+from fleetprompt.tenants.service import Tenant
+from tests.dagster.conftest import Bench
+from tests.packages.installed import ADMIN, SLUG
+
+_AT_ONCE = {"ops": {"drain": {"config": {"linger_seconds": 0.0}}}}
+
+
+def _ask(bench: Bench, tenant: Tenant) -> UUID:
+    """Ask for a directive, for real: the installation of the digest."""
+
+    async def ask(database: Database) -> UUID:
+        async with database.tenant(tenant.schema) as session:
+            directive, _ = await service.install(session, tenant, SLUG, {}, ADMIN)
+            return directive.id
+
+    return bench.run(ask)
+
+
+def _later(bench: Bench, seconds: float) -> None:
+    bench.now = lambda: system_clock() + timedelta(seconds=seconds)
+
+
+def _state(bench: Bench, tenant: Tenant, directive_id: UUID) -> str:
+    [row] = bench.sql(
+        "SELECT state FROM directives WHERE id = :id", schema=tenant.schema, id=directive_id
+    )
+    return str(row.state)
+
+
+def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) -> None:
+    tenant = bench.tenant()
+    assert "No directive is due" in bench.sensor("due_directives").skip_message
+    _ask(bench, tenant)
+    _later(bench, 1)
+    [request] = bench.sensor("due_directives").run_requests
+    [again] = bench.sensor("due_directives").run_requests
+    assert request.run_key != again.run_key, "trap 4: a key that failed once is spent for ever"
+    for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
+        run = bench.enqueue("drain_directives", status=status)
+        assert "1 drains are live" in bench.sensor("due_directives").skip_message
+        bench.instance.report_run_failed(run)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+
+
+def test_a_dead_drain_does_not_hold_up_work_for_long(bench: Bench) -> None:
+    """Dagster cannot see that a run's process died (research, fact 10)."""
+    tenant = bench.tenant()
+    _ask(bench, tenant)
+    bench.enqueue("drain_directives")
+    _later(bench, 30)
+    assert not bench.sensor("due_directives").run_requests
+    _later(bench, 61)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    bench.enqueue("drain_directives")
+    bench.enqueue("drain_directives")
+    _later(bench, 600)
+    assert "3 drains are live" in bench.sensor("due_directives").skip_message
+
+
+def test_the_sensor_writes_nothing(bench: Bench) -> None:
+    """Trap 5: the run claims, so a daemon that dies in between leaves nothing stuck."""
+    tenant = bench.tenant()
+    directive_id = _ask(bench, tenant)
+    before = bench.sql("SELECT * FROM fleetprompt.directive_queue")
+    _later(bench, 1)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    assert bench.sql("SELECT * FROM fleetprompt.directive_queue") == before
+    assert _state(bench, tenant, directive_id) == "pending"
+
+
+def test_a_drain_works_for_all_tenants_and_shows_what_it_did(bench: Bench) -> None:
+    tenants = [bench.tenant() for _ in range(3)]
+    asked = [_ask(bench, tenant) for tenant in tenants]
+    result = bench.execute("drain_directives", _AT_ONCE)
+    assert result.success
+    for tenant, directive_id in zip(tenants, asked, strict=True):
+        assert _state(bench, tenant, directive_id) == "succeeded"
+        [row] = bench.sql("SELECT dagster_run_id FROM executions", schema=tenant.schema)
+        assert row.dagster_run_id == result.run_id
+    [output] = [event for event in result.all_events if event.is_successful_output]
+    metadata = output.step_output_data.metadata
+    assert (metadata["attempts"].value, metadata["succeeded"].value) == (3, 3)
+    logged = [entry.user_message for entry in bench.instance.all_logs(result.run_id)]
+    for tenant, directive_id in zip(tenants, asked, strict=True):
+        assert (
+            f"| {tenant.slug} | package.install | succeeded | 1 |" in metadata["directives"].value
+        )
+        assert f"{directive_id}" in metadata["directives"].value
+        assert any(f"directive {directive_id}" in line for line in logged)
+
+
+def test_a_drain_that_cannot_start_fails_its_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no drain today")
+
+    monkeypatch.setattr("fleetprompt.directives.runner.DirectiveRunner.drain", broken)
+    assert not bench.execute("drain_directives", _AT_ONCE).success
+
+
+def test_one_directive_by_id_from_the_launchpad(bench: Bench) -> None:
+    tenant = bench.tenant()
+    directive_id = _ask(bench, tenant)
+
+    def config(which: UUID) -> dict[str, Any]:
+        given = {"tenant": tenant.slug, "directive_id": str(which)}
+        return {"ops": {"work_directive": {"config": given}}}
+
+    assert bench.execute("run_directive", config(directive_id)).success
+    assert _state(bench, tenant, directive_id) == "succeeded"
+    for which, told in (
+        (directive_id, "The directive is succeeded and not due"),
+        (new_id(), "There is no directive"),
+    ):
+        result = bench.execute("run_directive", config(which))
+        assert not result.success
+        [failure] = [event for event in result.all_events if event.is_step_failure]
+        assert told in failure.step_failure_data.error.message
+
+
+def test_a_stuck_directive_is_found_by_the_check(bench: Bench) -> None:
+    tenant = bench.tenant()
+    _ask(bench, tenant)
+
+    assert bench.check("no_directive_is_stuck").passed
+    _later(bench, 301)
+    stuck = bench.check("no_directive_is_stuck")
+    assert not stuck.passed
+    assert stuck.metadata["due"].value == 1
+    assert "drain_directives" in (stuck.description or "")
