@@ -174,6 +174,21 @@ class DirectiveRunner:
                 ended(outcome)
         return outcomes
 
+    async def work_many(
+        self, work: Mapping[Tenant, Sequence[UUID]], *, on_done: OnDone | None = None
+    ) -> list[DirectiveOutcome]:
+        """``work`` for many tenants, as many at once as handlers may run."""
+        tenants = iter(work.items())
+
+        async def lane() -> list[DirectiveOutcome]:
+            outcomes: list[DirectiveOutcome] = []
+            for tenant, ids in tenants:
+                outcomes += await self.work(tenant, ids, on_done=on_done)
+            return outcomes
+
+        lanes = await asyncio.gather(*(lane() for _ in range(self.concurrency)))
+        return [outcome for outcomes in lanes for outcome in outcomes]
+
     async def _start_due(self, limit: int, ended: OnDone) -> _Attempts:
         started: _Attempts = set()
         try:

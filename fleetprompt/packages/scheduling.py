@@ -13,6 +13,7 @@ from fleetprompt.packages.service import INSTALLED, list_installations
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.schedules.slots import (
     Schedule,
+    close_abandoned,
     fill,
     is_missed,
     mark_requested,
@@ -29,12 +30,16 @@ async def plan_slots(session: AsyncSession, installation: Installation, now: dat
 
 
 async def keep_filled(database: Database, now: datetime) -> int:
-    """Make the slots that are missing ahead, for every installation of every tenant; how many."""
+    """Make the slots that are missing ahead, for every installation of every tenant; how many.
+
+    Slots that an ended directive left open are closed on the way.
+    """
     async with database.platform() as session:
         tenants = await active_tenants(session)
     made = 0
     for tenant in tenants:
         async with database.tenant(tenant.schema) as session:
+            await close_abandoned(session)
             for installation in await list_installations(session):
                 schedule = _schedule_of(installation)
                 if schedule is not None:

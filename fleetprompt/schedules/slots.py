@@ -15,6 +15,7 @@ from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fleetprompt.directives.models import Directive
 from fleetprompt.schedules.local_time import slots_between, window_of
 from fleetprompt.schedules.models import ScheduleSlot
 
@@ -122,6 +123,25 @@ async def settle(session: AsyncSession, slot: ScheduleSlot, state: Settled) -> b
         ("planned", "requested", "failed") if state == "done" else ("planned", "requested")
     )
     return await _move(session, slot, open_states, state, settled_at=func.clock_timestamp())
+
+
+async def close_abandoned(session: AsyncSession) -> int:
+    """Make ``failed`` the tenant's slots whose directive ended without saying so; how many.
+
+    A directive that was cancelled leaves such a slot.
+    """
+    result = await session.execute(
+        update(ScheduleSlot)
+        .where(
+            ScheduleSlot.state == "requested",
+            ScheduleSlot.directive_id == Directive.id,
+            Directive.state.in_(("cancelled", "failed", "unknown")),
+        )
+        .values(state="failed", settled_at=func.clock_timestamp())
+        .execution_options(synchronize_session=False)
+    )
+    assert isinstance(result, CursorResult)  # noqa: S101 - what an UPDATE gives
+    return result.rowcount
 
 
 async def slots_of(

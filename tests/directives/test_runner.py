@@ -268,14 +268,19 @@ async def test_a_handler_that_blocks_its_loop_for_longer_than_its_lease_keeps_it
     async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
         runs.append(context.directive.attempt)
         time.sleep(2.0)  # noqa: ASYNC251 - blocking is what is tested
-        return {}
+        async with context.database.tenant(tenant.schema) as session:
+            left = await session.scalar(text("SELECT lease_expires_at - now() FROM directives"))
+        return {"seconds_left": left.total_seconds() if left else 0.0}
 
     known = types(work)
     directive_id = await ask(database, tenant, known)
     async with runner(database, settings, known, lease_seconds=0.9) as one:
         (outcome,) = await one.drain()
     assert (outcome.state, runs) == ("succeeded", [1])
-    assert (await read(database, tenant, directive_id)).attempt == 1
+    directive = await read(database, tenant, directive_id)
+    assert directive.attempt == 1
+    assert directive.result is not None
+    assert directive.result["seconds_left"] > 0, "it was free for others to take"
 
 
 async def test_cancelling_a_running_directive_stops_its_handler(
@@ -347,6 +352,22 @@ async def test_never_more_handlers_at_once_than_allowed_and_no_fewer(
         assert len(await one.drain()) == 12
         assert most == 3
         assert await one.work(tenant, ids) == []
+
+
+async def test_the_work_of_many_tenants_is_done_with_few_connections(
+    database: Database,
+    settings: Settings,
+    tenant: Tenant,
+    new_tenant: Callable[[], Awaitable[Tenant]],
+) -> None:
+    known = types(nothing)
+    tenants = [tenant, await new_tenant(), await new_tenant()]
+    work = {one: [await ask(database, one, known) for _ in range(5)] for one in tenants}
+    told: list[str] = []
+    async with runner(database, settings, known, concurrency=2) as one:
+        outcomes = await one.work_many(work, on_done=lambda outcome: told.append(outcome.state))
+    assert [outcome.state for outcome in outcomes] == ["succeeded"] * 15 == told
+    assert {outcome.tenant for outcome in outcomes} == {one.slug for one in tenants}
 
 
 async def test_a_tenant_with_a_long_queue_does_not_hold_up_another(

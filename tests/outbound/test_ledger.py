@@ -52,6 +52,15 @@ async def test_of_20_at_once_one_may_send(database: Database, tenant: Tenant) ->
     assert all(50 < a.wait <= 60 for a in answers if a.lease is None)
 
 
+async def test_of_20_at_once_one_takes_over_what_was_given_up(
+    database: Database, tenant: Tenant
+) -> None:
+    """Trap 17, where the row exists already."""
+    await claim(database, tenant, lease_seconds=0)
+    answers = await asyncio.gather(*(claim(database, tenant) for _ in range(20)))
+    assert [a.lease.attempt for a in answers if a.lease is not None] == [2]
+
+
 async def test_a_claim_that_never_began_to_send_is_free_after_its_lease(
     database: Database, tenant: Tenant
 ) -> None:

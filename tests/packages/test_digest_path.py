@@ -143,6 +143,26 @@ async def test_disabled_does_not_run_and_enabled_plans_anew(
         assert [s.local_date for s in await platform.slots()] == [s.local_date for s in planned]
 
 
+async def test_a_configuration_that_fits_no_more_is_told_before_the_state_changes(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap T45: a configuration stored under an older schema is checked against the current one."""
+    installation = await connected(platform, mattermost)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await service.disable(session, platform.tenant, installation.id, ADMIN)
+    await platform.work()
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await session.execute(
+            text('UPDATE installations SET config = config || \'{"timezone": "Mars/Olympus"}\'')
+        )
+        await service.enable(session, platform.tenant, installation.id, ADMIN)
+    (outcome,) = await platform.work()
+    assert (outcome.state, outcome.error_kind) == ("failed", "validation")
+    assert "Mars/Olympus" in (outcome.error_message or "")
+    assert (await platform.installation(installation.id)).state == "disabled"
+    assert await platform.slots() == []
+
+
 async def test_a_webhook_that_mattermost_does_not_know_degrades_with_the_reason(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:

@@ -4,12 +4,13 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
+from fleetprompt.directives import service as directives
 from fleetprompt.executions import service as executions
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
-from fleetprompt.packages.scheduling import request_slots
+from fleetprompt.packages.scheduling import keep_filled, request_slots
 from fleetprompt.schedules import slots as schedule_slots
 from tests.doubles.mattermost import RunningMattermost
-from tests.packages.installed import Platform, connected
+from tests.packages.installed import ADMIN, Platform, connected
 
 
 async def test_a_slot_runs_with_its_own_window_and_the_next_one_continues_it(
@@ -99,6 +100,24 @@ async def test_editing_the_time_after_todays_digest_posts_no_second_one_today(
     platform.now = first.due_at + timedelta(hours=14)
     assert await request(platform) == []
     assert len(mattermost.posts) == 1
+
+
+async def test_slots_are_kept_filled_and_a_cancelled_ones_is_closed(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    await connected(platform, mattermost)
+    first = (await platform.slots())[0]
+    platform.now = first.due_at
+    (directive_id,) = await request(platform)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await directives.cancel(session, directive_id, ADMIN)
+    await keep_filled(platform.database, platform.now + timedelta(days=3))
+    found = await platform.slots()
+    assert (found[0].state, len(found)) == ("failed", 10)
+    assert await keep_filled(platform.database, platform.now + timedelta(days=3)) == 0
+    platform.now += timedelta(minutes=1)
+    assert await request(platform) == []
+    assert mattermost.posts == []
 
 
 async def test_running_by_hand_does_not_use_up_the_slot(
