@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.panel import Panel
@@ -29,7 +30,7 @@ from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
 
 TENANTS = (("acme", "Acme", "Europe/Berlin"), ("harbor", "Harbor", "America/New_York"))
-console = Console(soft_wrap=True)
+console = Console()
 
 
 class Memory:
@@ -58,6 +59,8 @@ def say(text: str) -> None:
 def _free_port(wanted: int) -> int:
     for port in (wanted, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
+            # As servers do, so that a port which a former run has just left counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise OSError("no free port on 127.0.0.1")
@@ -164,9 +167,7 @@ def run(once: bool) -> None:
 
 
 def _posts(page: str) -> list[Any]:
-    import httpx
-
-    return list(httpx.get(f"{page.rstrip('/')}/_double/posts").json()["posts"])
+    return list(httpx.get(f"{page.rstrip('/')}/_double/posts").json())
 
 
 def _stay(platform: Platform, page: str, keys: dict[str, str]) -> None:

@@ -71,22 +71,22 @@ def tell(api: Api, slug: str, hook_url: str, zone: str, say: Say) -> Told:
         api.call(
             "POST",
             f"{address}/connections",
-            json={"kind": "mattermost_webhook", "url": hook_url},
+            json={"kind": "mattermost", "url": hook_url},
         )
         say(f"{slug}: Mattermost is connected")
     _configure(api, address, zone, say)
 
     begun = time.monotonic()
     run = api.call("POST", f"{address}/run", headers={"Idempotency-Key": f"first-digest-{slug}"})
-    already = run["directive"]["state"] == "succeeded"
-    execution = _wait_for_execution(api, run["execution"]["id"])
+    already = run["state"] == "succeeded"
+    execution = _wait_for_execution(api, run["execution_id"])
     seconds = time.monotonic() - begun
     correlation = execution["correlation_id"]
     found = api.call("GET", "/api/v1/signals", params={"correlation_id": correlation, "limit": 50})
     return Told(
         digest=str((execution["result"] or {}).get("text", "")),
         execution=execution,
-        directive=api.call("GET", f"/api/v1/directives/{run['directive']['id']}"),
+        directive=api.call("GET", f"/api/v1/directives/{run['directive_id']}"),
         signal_types=[signal["type"] for signal in reversed(found["items"])],
         already_posted=already,
         run_now_seconds=seconds,
@@ -94,14 +94,15 @@ def tell(api: Api, slug: str, hook_url: str, zone: str, say: Say) -> Told:
 
 
 def _install(api: Api, say: Say) -> dict[str, Any]:
-    for installation in api.call("GET", "/api/v1/installations")["items"]:
-        if installation["package"] == PACKAGE:
-            return dict(installation)
-    made = api.call("POST", f"/api/v1/packages/{PACKAGE}/install", json={})
-    say(f"installing {PACKAGE} (directive {made['directive']['id']})")
+    listed = api.call("GET", "/api/v1/installations")["items"]
+    found = next((one["id"] for one in listed if one["package"] == PACKAGE), None)
+    if found is None:
+        made = api.call("POST", f"/api/v1/packages/{PACKAGE}/install", json={})
+        say(f"installing {PACKAGE} (directive {made['directive_id']})")
+        found = made["installation_id"]
     return _wait(
-        lambda: api.call("GET", f"/api/v1/installations/{made['installation']['id']}"),
-        lambda found: found["state"] not in ("requested", "queued"),
+        lambda: api.call("GET", f"/api/v1/installations/{found}"),
+        lambda installation: installation["state"] not in ("requested", "queued"),
         "the installation",
     )
 
@@ -113,7 +114,7 @@ def _configure(api: Api, address: str, zone: str, say: Say) -> None:
         return
     answer = api.call("PUT", f"{address}/config", json={"config": {**current, **wanted}})
     _wait(
-        lambda: api.call("GET", f"/api/v1/directives/{answer['directive']['id']}"),
+        lambda: api.call("GET", f"/api/v1/directives/{answer['directive_id']}"),
         lambda found: found["state"] == "succeeded",
         "the configuration",
     )
