@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI
+from fleetprompt_api.app import create_app
 
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from fleetprompt_api.app import create_app
 from tests.api.support import Keys, calling
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
+from fleetprompt_api.problems import MEDIA_TYPE, PROBLEMS_PATH, problem_types
 
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
@@ -15,7 +16,6 @@ from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.keys import Role
 from fleetprompt.tenants.members import add_member
 from fleetprompt.tenants.service import Tenant, get_tenant
-from fleetprompt_api.problems import MEDIA_TYPE, PROBLEMS_PATH, problem_types
 
 DIGEST = "mattermost_daily_ops_digest"
 
