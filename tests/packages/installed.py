@@ -14,6 +14,7 @@ from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
 from fleetprompt.executions.models import Execution
+from fleetprompt.ids import new_id
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.packages import credentials, runs, service
@@ -141,6 +142,17 @@ class Platform:
         async with self.database.tenant(self.tenant.schema) as session:
             return list(
                 await session.scalars(select(ScheduleSlot).order_by(ScheduleSlot.local_date))
+            )
+
+    async def commit_late(self, type_: str, stored_at: datetime) -> None:
+        """A signal that was stored at ``stored_at`` and is committed only now."""
+        async with self.database.tenant(self.tenant.schema) as session:
+            await session.execute(
+                text(
+                    "INSERT INTO signals (id, type, source, occurred_at, inserted_at)"
+                    " VALUES (:id, :type, 'test', :at, :at)"
+                ),
+                {"id": new_id(), "type": type_, "at": stored_at},
             )
 
     async def signals(self, prefix: str) -> list[tuple[str, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -86,6 +87,45 @@ async def test_a_limited_digest_is_posted_once_when_the_limit_is_gone(
     (outcome,) = await platform.work()
     assert outcome.state == "succeeded"
     assert len(mattermost.posts) == 1
+
+
+async def test_the_next_attempt_has_the_same_text_whatever_came_in_meanwhile(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 42, over attempts."""
+    installation = await connected(platform, mattermost)
+    mattermost.set(rate_limited=True)
+    _, execution = await platform.run_now(installation.id)
+    await platform.work()
+    written = (await platform.execution(execution.id)).result
+    assert written is not None
+    await platform.commit_late("shop.order.created", platform.clock() - timedelta(hours=1))
+    mattermost.set(rate_limited=False)
+    await platform.hours_pass()
+    await platform.work()
+    (post,) = mattermost.posts
+    assert post.original == written["text"]
+    assert "shop.order.created" not in post.original
+    (entry,) = await platform.ledger()
+    assert entry.content_sha256 == written["sha256"]
+
+
+async def test_a_worker_that_dies_after_its_last_attempt_posted_is_no_failed_digest(
+    platform: Platform, mattermost: RunningMattermost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = await connected(platform, mattermost)
+    directive, _ = await platform.run_now(installation.id)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await session.execute(
+            text("UPDATE directives SET max_attempts = 1, changed_by = 't' WHERE id = :id"),
+            {"id": directive.id},
+        )
+    await crash_at(platform, monkeypatch, "end", "before")
+    await platform.work()
+    assert (await platform.directive(directive.id)).state == "unknown"
+    assert len(mattermost.posts) == 1
+    assert await platform.signals("mattermost.message.failed") == []
+    assert (await platform.installation(installation.id)).state == "connected"
 
 
 class Crash(BaseException):

@@ -61,6 +61,22 @@ async def request(platform: Platform) -> list[Any]:
     )
 
 
+async def test_a_signal_that_is_committed_after_its_windows_digest_is_told_by_the_next(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 27."""
+    await connected(platform, mattermost)
+    first, second, *_ = await platform.slots()
+    for slot in (first, second):
+        platform.now = slot.due_at
+        await request(platform)
+        await platform.work()
+        if slot is first:
+            await platform.commit_late("shop.order.created", first.due_at - timedelta(hours=1))
+    told = ["shop.order.created" in post.original for post in mattermost.posts]
+    assert told == [False, True]
+
+
 async def test_a_slot_after_downtime_runs_within_grace_and_is_skipped_beyond(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:
