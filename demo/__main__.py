@@ -112,7 +112,9 @@ def _keys(platform: Platform, memory: Memory) -> dict[str, str]:
 
 
 def _show(slug: str, told: Told) -> None:
-    console.print(Panel(Markdown(told.digest), title=f"the digest of {slug}, as posted", width=100))
+    # Mattermost keeps line breaks, which Markdown elsewhere wants marked.
+    text = "  \n".join(told.digest.splitlines())
+    console.print(Panel(Markdown(text), title=f"the digest of {slug}, as posted", width=100))
     state = "was posted by an earlier run" if told.already_posted else "posted"
     say(f"{slug}: {state}; run now took {told.run_now_seconds:.1f} s")
     say(f"  directive  {told.directive['type']} {told.directive['id']}: {told.directive['state']}")
