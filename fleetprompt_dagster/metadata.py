@@ -1,7 +1,5 @@
 """What operators read on an asset's page: numbers, tables and small pictures, never content."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from datetime import date
 from urllib.parse import quote
@@ -11,6 +9,7 @@ import dagster as dg
 from fleetprompt.lake.columns import Table
 from fleetprompt.lake.days import CountsReport, DayReport, utc_day
 from fleetprompt.settings import Settings
+from fleetprompt_dagster.pictures import hours_picture
 
 Metadata = dict[str, dg.MetadataValue]
 
@@ -51,8 +50,8 @@ def utc_window(day: date) -> dg.MetadataValue:
     return dg.MetadataValue.text(f"{start.isoformat()} to {end.isoformat()}")
 
 
-def signals_metadata(report: DayReport, *, picture: bool = True) -> Metadata:
-    """Of one tenant's day of signals. A picture costs some 20 ms and 2 KB."""
+def signals_metadata(report: DayReport) -> Metadata:
+    """Of one tenant's day of signals."""
     found: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(report.rows),
         "late_rows": dg.MetadataValue.int(report.late_rows),
@@ -63,8 +62,7 @@ def signals_metadata(report: DayReport, *, picture: bool = True) -> Metadata:
     if report.rows:
         top = list(report.by_type.items())[:10]
         found["top_types"] = dg.MetadataValue.md(markdown_table(["type", "signals"], top))
-        if picture:
-            found["by_hour"] = dg.MetadataValue.md(hours_picture(report.by_hour))
+        found["by_hour"] = dg.MetadataValue.md(hours_picture(report.by_hour))
     return found
 
 
@@ -82,25 +80,6 @@ def counts_metadata(report: CountsReport) -> Metadata:
             markdown_table(["type", "source", "signals"], report.preview)
         )
     return found
-
-
-def hours_picture(by_hour: Sequence[int]) -> str:
-    """Signals by UTC hour as a small bar chart, in Markdown with the picture inside."""
-    # Figure without pyplot: no global state, no window system.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.8, 1.2), dpi=72)
-    axes = figure.add_axes((0.02, 0.22, 0.96, 0.76))
-    axes.bar(range(24), by_hour, width=0.85, color="#4f43dd")
-    axes.set_xticks(range(0, 24, 6), [f"{hour:02d}:00" for hour in range(0, 24, 6)], fontsize=7)
-    axes.set_yticks([])
-    axes.set_xlim(-0.6, 23.6)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    picture = base64.b64encode(drawn.getvalue()).decode()
-    return f"![signals by UTC hour](data:image/png;base64,{picture})"
 
 
 def timeline_url(settings: Settings, correlation_id: str) -> str:

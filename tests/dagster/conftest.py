@@ -100,8 +100,10 @@ class Bench:
     def check(self, name: str) -> dg.AssetCheckEvaluation:
         """The result of one check, all of them being run."""
         result = self.execute("check_everything")
-        [found] = [one for one in result.get_asset_check_evaluations() if one.check_name == name]
-        return found
+        found: dict[str, dg.AssetCheckEvaluation] = {
+            one.check_name: one for one in result.get_asset_check_evaluations()
+        }
+        return found[name]
 
     def stored(self) -> str:
         """Everything that Dagster keeps about this test's runs, in text."""
@@ -109,10 +111,8 @@ class Bench:
         lines = [repr(entry) for run in runs for entry in self.instance.all_logs(run.run_id)]
         return "\n".join([*lines, *(repr(run) for run in runs)])
 
-    def execute(
-        self, job: str, config: Mapping[str, Any] | None = None, **more: Any
-    ) -> dg.ExecuteInProcessResult:
-        """A run of the job in this process."""
+    def execute(self, job: str, config: Mapping[str, Any] | None = None, **more: Any) -> Any:
+        """A run of the job in this process: an ExecuteInProcessResult, whose parts are all optional."""
         return self.defs.resolve_job_def(job).execute_in_process(
             run_config=dict(config or {}), instance=self.instance, raise_on_error=False, **more
         )

@@ -1,5 +1,6 @@
 """Drains: started when needed, one at a time, and what they show."""
 
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -79,6 +80,21 @@ def test_the_sensor_writes_nothing(bench: Bench) -> None:
     assert len(bench.sensor("due_directives").run_requests) == 1
     assert bench.sql("SELECT * FROM fleetprompt.directive_queue") == before
     assert _state(bench, tenant, directive_id) == "pending"
+
+
+def test_a_hundred_thousand_due_directives_do_not_slow_the_tick(bench: Bench) -> None:
+    """Trap 23: a tick has 60 seconds; it must not read what it only counts."""
+    bench.sql(
+        "INSERT INTO fleetprompt.directive_queue"
+        " (tenant_schema, directive_id, type, target, priority, due_at)"
+        " SELECT 'org_many-' || n % 1000, gen_random_uuid(), 'test.work', 'platform', 0, now()"
+        " FROM generate_series(1, 100000) n"
+    )
+    _later(bench, 1)
+    started = time.perf_counter()
+    tick = bench.sensor("due_directives")
+    assert time.perf_counter() - started < 2.0
+    assert len(tick.run_requests) == 1
 
 
 def test_a_drain_works_for_all_tenants_and_shows_what_it_did(bench: Bench) -> None:

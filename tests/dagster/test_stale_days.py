@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ def _later(bench: Bench, seconds: float) -> None:
     bench.now = lambda: system_clock() + timedelta(seconds=seconds)
 
 
-def _run(bench: Bench, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+def _run(bench: Bench, request: dg.RunRequest) -> Any:
     return bench.execute("rebuild_stale_days", request.run_config)
 
 

@@ -15,8 +15,6 @@ from fleetprompt_dagster.runs import NOT_PROCESSED_LIMIT, QUIET, run_tags
 
 # Days between two lots of events. What a killed run had not told is done again, at most so many.
 _AT_ONCE = 8
-# Pictures cost as much as the rest of a small day; beyond this they are left out.
-_MOST_PICTURES = 50
 
 
 class TenantDay(dg.Config):
@@ -42,7 +40,6 @@ def rebuild_tenant_days(
     stop the others; its marks stay. The run fails if more than 10 % were not processed.
     """
     wanted = [(each.tenant, date.fromisoformat(each.day)) for each in config.days]
-    pictures = len(wanted) <= _MOST_PICTURES
     failed: list[RebuiltDay] = []
     rows = late = 0
     with platform.open() as opened:
@@ -59,7 +56,7 @@ def rebuild_tenant_days(
                 yield dg.AssetMaterialization(
                     signals.key,
                     partition=key,
-                    metadata=signals_metadata(each.signals, picture=pictures),
+                    metadata=signals_metadata(each.signals),
                 )
                 yield dg.AssetMaterialization(
                     daily_counts.key, partition=key, metadata=counts_metadata(each.counts)
