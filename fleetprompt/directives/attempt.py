@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.failures import DirectiveFailed, ErrorKind, OutcomeUnknown
@@ -105,11 +106,32 @@ async def record_end(
     message = redact(settlement.error_message or "")
     if execution_id is not None:
         await _end_execution(session, execution_id, directive, settlement, message, running)
-    if kind is not None and kind.after_failure and settlement.state in ("failed", "unknown"):
+    if kind is not None and settlement.state in ("failed", "unknown"):
         failure = Failure(settlement.state, settlement.error_kind or "unknown", message)
-        params = kind.params.model_validate(directive.params)
-        await kind.after_failure(session, tenant, directive, params, failure)
+        await _clean_up(session, tenant, directive, kind, failure)
     return execution_id
+
+
+async def _clean_up(
+    session: AsyncSession,
+    tenant: Tenant,
+    directive: ClaimedDirective,
+    kind: AnyDirectiveType,
+    failure: Failure,
+) -> None:
+    """Let the type clean up; if that fails too, its part is undone and the directive's end stays."""
+    if kind.after_failure is None:
+        return
+    try:
+        async with session.begin_nested():
+            params = kind.params.model_validate(directive.params)
+            await kind.after_failure(session, tenant, directive, params, failure)
+    except OperationalError:
+        raise
+    except Exception:
+        logger.exception(
+            "cleaning up after %s failed", kind.name, extra={"directive_id": str(directive.id)}
+        )
 
 
 async def _end_execution(

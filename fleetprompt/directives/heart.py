@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
+
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.queue import heartbeat
 from fleetprompt.errors import FleetPromptError
@@ -88,8 +90,9 @@ class Heart:
                             kept = await heartbeat(
                                 session, leases, lease_seconds=self._lease_seconds
                             )
-                    except FleetPromptError as error:
-                        logger.warning("leases were not renewed: %s", error)
+                    except (FleetPromptError, DBAPIError) as error:
+                        # Of one tenant, which may just have been deleted: the others go on.
+                        logger.warning("leases were not renewed: %s", type(error).__name__)
                         continue
                     self._tell(
                         directive_id for directive_id, _ in leases if directive_id not in kept

@@ -14,6 +14,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
@@ -198,6 +199,10 @@ class DirectiveRunner:
                     started |= await self._start(tenant, ids, ended)
         except _AWAY as error:
             logger.warning("nothing more was claimed: %s", error)
+        except DBAPIError:
+            # Such as a tenant that has just been deleted: who there is, is read anew.
+            self._tenants.clear()
+            logger.exception("claiming failed")
         return started
 
     async def _start(self, tenant: Tenant, ids: Sequence[UUID], ended: OnDone) -> _Attempts:
@@ -291,6 +296,9 @@ class DirectiveRunner:
                     )
             except StaleLeaseError as error:
                 logger.warning("%s", error, extra={"directive_id": str(directive.id)})
+                return _LOST
+            except DBAPIError:
+                logger.exception("the end of an attempt could not be written")
                 return _LOST
             except _AWAY as error:
                 if time.monotonic() >= give_up_at:

@@ -30,7 +30,7 @@ from fleetprompt.errors import NotFoundError, StaleLeaseError
 from fleetprompt.executions import service as executions
 from fleetprompt.ids import new_id
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.service import Tenant
+from fleetprompt.tenants.service import Tenant, delete_tenant
 
 ADMIN = Actor("user:ada", "admin")
 QUICK = RetryPolicy(max_attempts=3, first_bound=0.01, longest_bound=0.02)
@@ -483,3 +483,52 @@ async def test_a_secret_in_an_error_message_is_masked_everywhere(
             rows = await session.scalars(text(f"SELECT row_to_json(t)::text FROM {table} t"))
             assert not [row for row in rows if "canarycanary" in row], table
     assert "answered 404" in ((await read(database, tenant, directive_id)).error_message or "")
+
+
+async def test_a_clean_up_that_fails_does_not_keep_a_directive_from_ending(
+    database: Database, settings: Settings, tenant: Tenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def after_failure(
+        session: Any, of: Tenant, directive: Any, params: Any, failure: Failure
+    ) -> None:
+        await session.execute(text("DELETE FROM signals"))
+        raise ZeroDivisionError
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        raise DirectiveFailed("auth", "no")
+
+    known = types(work, after_failure=after_failure)
+    failing = await ask(database, tenant, known)
+    misfit = await ask(database, tenant, known)
+    async with database.tenant(tenant.schema) as session:
+        await session.execute(
+            text("UPDATE directives SET params = '{\"old\": 1}', changed_by = 't' WHERE id = :id"),
+            {"id": misfit},
+        )
+    async with runner(database, settings, known) as one:
+        assert [outcome.state for outcome in await one.drain()] == ["failed", "failed"]
+    for directive_id in (failing, misfit):
+        assert (await states(database, tenant, directive_id))[-1] == "failed"
+    assert caplog.text.count("cleaning up after test.work failed") == 2
+
+
+async def test_a_tenant_that_is_deleted_meanwhile_stops_nobody_elses_work(
+    database: Database,
+    settings: Settings,
+    tenant: Tenant,
+    new_tenant: Callable[[], Awaitable[Tenant]],
+) -> None:
+    leaving = await new_tenant()
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        if context.tenant == leaving:
+            await delete_tenant(settings, slug=leaving.slug, typed=leaving.slug)
+        await asyncio.sleep(0.5)
+        return {}
+
+    known = types(work)
+    for one_tenant in (leaving, tenant):
+        await ask(database, one_tenant, known)
+    async with runner(database, settings, known, lease_seconds=0.6) as one:
+        outcomes = {outcome.tenant: outcome.state for outcome in await one.drain()}
+    assert outcomes == {leaving.slug: "lost", tenant.slug: "succeeded"}
