@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def _stay(platform: Platform, page: str, keys: dict[str, str]) -> None:
 
 def main() -> None:
     """Read the arguments and run."""
+    # A stop from outside unwinds like Ctrl-C, so that nothing that was started stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     parser = argparse.ArgumentParser(prog="python -m demo")
     parser.add_argument("--once", action="store_true", help="end after the first digests")
     run(parser.parse_args().once)
