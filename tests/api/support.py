@@ -15,7 +15,7 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.keys import Role
 from fleetprompt.tenants.members import add_member
-from fleetprompt.tenants.service import Tenant, get_tenant
+from fleetprompt.tenants.service import Tenant, ensure_operations_tenant
 
 DIGEST = "mattermost_daily_ops_digest"
 
@@ -38,11 +38,13 @@ class Keys:
         """A connector key's token."""
         return await self._issue(tenant, KeyRequest("conn", "test", connector_id=connector_id))
 
-    async def operator(self) -> str:
+    async def operator(self, role: Role = "owner") -> str:
         """A token with every scope of the operations tenant."""
-        async with self.database.platform() as session:
-            tenant = await get_tenant(session, self.settings.operations_tenant)
-        return await self.user(tenant)
+        return await self.user(await self.operations_tenant(), role)
+
+    async def operations_tenant(self) -> Tenant:
+        """The operator's own tenant."""
+        return await ensure_operations_tenant(self.settings)
 
     async def member(self, tenant: Tenant, email: str, role: Role) -> UUID:
         """A member's user id."""

@@ -1,0 +1,95 @@
+"""Every operation of the OpenAPI document, with values to call it with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+
+from fleetprompt.db.engine import Database
+from fleetprompt.directives.actors import Actor
+from fleetprompt.executions import service as executions
+from fleetprompt.packages import service as packages
+from fleetprompt.signals.emit import NewSignal, emit
+from fleetprompt.tenants.key_service import KeyRequest, issue_key
+from fleetprompt.tenants.service import Tenant
+from tests.api.support import DIGEST, Keys, signal
+
+# Operations that answer to nobody in particular.
+OPEN = frozenset({"live", "ready", "moving"})
+# Any key may ask who it is.
+NEEDS_NO_SCOPE = frozenset({"read_me"})
+# A slug here names a package of the catalogue, which is everybody's; there, a tenant, which is the
+# operator's business.
+NOT_A_TENANTS_OWN = frozenset({"read_package", "install_package", "delete_tenant"})
+STREAMS = frozenset({"follow_signals"})
+
+BODIES: dict[str, Any] = {
+    "post_signals_user": signal(),
+    "post_signals_connector": signal(dedupe_key="k"),
+    "install_package": {"config": {}},
+    "configure_installation": {"config": {}},
+    "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
+    "add_member": {"email": "new@example.org", "role": "viewer"},
+    "issue_key": {"kind": "user", "name": "new", "role": "viewer", "scopes": ["signals:read"]},
+    "create_tenant": {"slug": "acme-new", "name": "Acme"},
+    "delete_tenant": {"confirm": "nobody-here"},
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the document."""
+
+    id: str
+    method: str
+    path: str
+    parameters: tuple[str, ...]
+    has_body: bool
+    secured: bool
+
+    async def call(self, client: httpx.AsyncClient, values: dict[str, str]) -> httpx.Response:
+        """Call it with these path values and a body that is good."""
+        body = {"json": BODIES[self.id]} if self.has_body else {}
+        path = self.path.format(**{name: values[name] for name in self.parameters})
+        return await client.request(self.method, path, **body)
+
+
+def operations(app: FastAPI) -> Iterator[Operation]:
+    """All operations of the application's document."""
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield Operation(
+                id=operation["operationId"],
+                method=method.upper(),
+                path=path,
+                parameters=tuple(
+                    one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"
+                ),
+                has_body="requestBody" in operation,
+                secured=bool(operation.get("security")),
+            )
+
+
+async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str, str]:
+    """One object of each kind in a tenant: path parameter → id."""
+    actor = Actor("user:somebody", "owner")
+    async with database.tenant(tenant.schema) as session:
+        directive, installation = await packages.install(session, tenant, DIGEST, {}, actor)
+        execution = await executions.create(session, "test", directive_id=directive.id)
+        signal_id = await emit(session, NewSignal(type="test.object", data={}))
+    user_id = await keys.member(tenant, f"second@{tenant.slug}.example.org", "admin")
+    async with database.platform() as session:
+        asked = KeyRequest("user", "object", role="viewer")
+        key, _ = await issue_key(session, keys.settings, tenant, asked)
+    found: dict[str, UUID] = {
+        "signal_id": signal_id,
+        "directive_id": directive.id,
+        "execution_id": execution.id,
+        "installation_id": installation.id,
+        "user_id": user_id,
+        "key_id": key.id,
+    }
+    return {name: str(value) for name, value in found.items()}
