@@ -1,5 +1,6 @@
 """From installations to slots, and from due slots to directives; what runs is the package's affair."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
+from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.operations import operations_of
 from fleetprompt.packages.service import INSTALLED, list_installations
@@ -22,6 +24,8 @@ from fleetprompt.schedules.slots import (
 )
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, active_tenants
+
+logger = logging.getLogger(__name__)
 
 
 async def plan_slots(session: AsyncSession, installation: Installation, now: datetime) -> int:
@@ -41,7 +45,7 @@ async def keep_filled(database: Database, now: datetime) -> int:
         async with database.tenant(tenant.schema) as session:
             await close_abandoned(session)
             for installation in await list_installations(session):
-                schedule = _schedule_of(installation)
+                schedule = _usable_schedule(installation)
                 if schedule is not None:
                     made += await fill(session, installation.id, schedule, now)
     return made
@@ -64,12 +68,11 @@ async def request_slots(
     async with database.tenant(tenant.schema) as session:
         for slot in slots:
             installation = await session.get(Installation, slot.installation_id)
-            operations = operations_of(installation.package) if installation else None
-            if installation is None or operations is None or _schedule_of(installation) is None:
+            if installation is None or _usable_schedule(installation) is None:
                 await settle(session, slot, "skipped_paused")
             elif is_missed(slot, now, settings.digest_grace_hours):
                 await settle(session, slot, "skipped_missed")
-            else:
+            elif (operations := operations_of(installation.package)) is not None:
                 directive = await operations.request_scheduled(session, tenant, installation, slot)
                 await mark_requested(session, slot, directive.id)
                 requested.append(directive.id)
@@ -81,3 +84,19 @@ def _schedule_of(installation: Installation) -> Schedule | None:
     if operations is None or installation.state not in INSTALLED:
         return None
     return operations.schedule(installation.config)
+
+
+def _usable_schedule(installation: Installation) -> Schedule | None:
+    """The schedule, or None where the package is gone or its configuration no longer fits it.
+
+    One such installation must not stop the planning for all others.
+    """
+    try:
+        return _schedule_of(installation)
+    except (NotFoundError, InvalidError) as error:
+        logger.warning(
+            "an installation is not scheduled: %s",
+            error.detail,
+            extra={"installation_id": str(installation.id)},
+        )
+        return None

@@ -4,6 +4,8 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import text
+
 from fleetprompt.directives import service as directives
 from fleetprompt.executions import service as executions
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
@@ -122,6 +124,13 @@ async def test_slots_are_kept_filled_and_a_cancelled_ones_is_closed(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:
     await connected(platform, mattermost)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await session.execute(
+            text(
+                "INSERT INTO installations (id, package, version, state, config_checksum)"
+                " VALUES (gen_random_uuid(), 'no_longer_shipped', '1', 'installed', '')"
+            )
+        )
     first = (await platform.slots())[0]
     platform.now = first.due_at
     (directive_id,) = await request(platform)
