@@ -62,11 +62,15 @@ async def request_slots(
 
     One that is later than the grace is ``skipped_missed``, one of an installation that is switched
     off, paused or gone ``skipped_paused``; both stay visible and neither is caught up. Asking twice
-    gives the same directives.
+    gives the same directives, whatever became of the slot meanwhile.
     """
     requested: list[UUID] = []
     async with database.tenant(tenant.schema) as session:
         for slot in slots:
+            if slot.state != "planned":
+                if slot.directive_id is not None:
+                    requested.append(slot.directive_id)
+                continue
             installation = await session.get(Installation, slot.installation_id)
             if installation is None or _usable_schedule(installation) is None:
                 await settle(session, slot, "skipped_paused")

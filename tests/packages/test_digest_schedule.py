@@ -157,3 +157,22 @@ async def test_running_by_hand_does_not_use_up_the_slot(
     await platform.work()
     assert len(mattermost.posts) == 2
     assert (await platform.slots())[0].state == "done"
+
+
+async def test_a_slot_that_was_asked_for_is_not_skipped_afterwards(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    await connected(platform, mattermost)
+    first = (await platform.slots())[0]
+    platform.now = first.due_at
+    (directive_id,) = await request(platform)
+    asked = (await platform.slots())[0]
+    again = await request_slots(
+        platform.database,
+        platform.tenant,
+        [asked],
+        first.due_at + timedelta(days=2),
+        platform.settings,
+    )
+    assert again == [directive_id]
+    assert (await platform.slots())[0].state == "requested"
