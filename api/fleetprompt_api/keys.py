@@ -13,6 +13,7 @@ from fleetprompt.tenants.keys import Kind, Role, Scope
 from fleetprompt.tenants.members import get_member
 from fleetprompt.tenants.models import ApiKey
 from fleetprompt_api.auth import KeysManage, Platform
+from fleetprompt_api.problems_openapi import problems
 from fleetprompt_api.routing import router
 from fleetprompt_api.wire import Instant, Links, Listing, Text, Wire, listing
 
@@ -72,7 +73,7 @@ async def list_keys(request: Request, caller: KeysManage, platform: Platform) ->
     return listing(request, [_view(key) for key in found])
 
 
-@routes.post("/keys", status_code=201)
+@routes.post("/keys", status_code=201, responses=problems(404))
 async def issue_key(
     new: NewKey, response: Response, caller: KeysManage, platform: Platform
 ) -> IssuedKey:

@@ -20,7 +20,10 @@ from fleetprompt_api.wire import Links, Listing, listing
 
 routes = router("packages")
 
-Slug = Annotated[str, Path(max_length=63, pattern=r"^[a-z0-9_]+$")]
+Slug = Annotated[
+    str,
+    Path(max_length=63, pattern=r"^[a-z0-9_]+$", examples=["mattermost_daily_ops_digest"]),
+]
 
 
 class PackageView(BaseModel):
