@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
@@ -74,9 +73,7 @@ async def list_keys(request: Request, caller: KeysManage, platform: Platform) ->
 
 
 @routes.post("/keys", status_code=201, responses=problems(404))
-async def issue_key(
-    new: NewKey, response: Response, caller: KeysManage, platform: Platform
-) -> IssuedKey:
+async def issue_key(new: NewKey, caller: KeysManage, platform: Platform) -> IssuedKey:
     """Make a key that may do no more than the one that asks for it."""
     asked = key_service.KeyRequest(
         kind=new.kind,
@@ -93,7 +90,6 @@ async def issue_key(
         key, token = await key_service.issue_key(
             session, platform.settings, caller.tenant, asked, issuer=caller
         )
-    response.headers["Cache-Control"] = "no-store"
     return IssuedKey.of(key, token)
 
 

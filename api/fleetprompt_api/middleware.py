@@ -30,7 +30,11 @@ _SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+# Where the endpoint says nothing else: answers are one tenant's data, and no page.
+_DEFAULTS = [
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+]
 _CLIENT_GONE = 499  # never sent; what the log says when nobody waited for the answer
 
 
@@ -116,8 +120,7 @@ def _request_id(scope: Scope) -> str:
 
 def _framed(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
     named = {name for name, _ in headers}
-    if _POLICY[0] not in named:
-        headers.append(_POLICY)
+    headers += [default for default in _DEFAULTS if default[0] not in named]
     return [*headers, *_SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
 
 

@@ -104,7 +104,7 @@ def problem_response(error: FleetPromptError, base_url: str) -> JSONResponse:
     }
     if error.errors and not hidden:
         content["errors"] = error.errors[:_MOST_ERRORS]
-    headers = {"Cache-Control": "no-store"}
+    headers: dict[str, str] = {}
     if error.status in _TRY_AGAIN:
         seconds = _TRY_AGAIN[error.status] if error.retry_after is None else error.retry_after
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))

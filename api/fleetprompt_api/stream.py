@@ -69,9 +69,7 @@ async def follow_signals(
             f"{_MOST_STREAMS} streams of this tenant are open already.", retry_after=5
         )
     events = _events(platform, bearer_token(request), schema, wanted, position)
-    return StreamingResponse(
-        events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 async def _events(

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
@@ -80,7 +79,7 @@ async def list_tenants(
 
 @routes.post("/tenants", status_code=201, responses=problems(409))
 async def create_tenant(
-    new: NewTenant, response: Response, _operator: TenantsAdmin, platform: Platform
+    new: NewTenant, _operator: TenantsAdmin, platform: Platform
 ) -> CreatedTenant:
     """Make a tenant with its schema and role, and its owner with a key where an address is given."""
     tenant = await service.create_tenant(platform.settings, slug=new.slug, name=new.name)
@@ -91,7 +90,6 @@ async def create_tenant(
             asked = KeyRequest("user", "Owner's first key", role="owner", user_id=owner.user_id)
             key, token = await issue_key(session, platform.settings, tenant, asked)
             owner_key = IssuedKey.of(key, token)
-    response.headers["Cache-Control"] = "no-store"
     return CreatedTenant(
         id=tenant.id,
         slug=tenant.slug,

@@ -72,7 +72,7 @@ def read_cursor(cursor: str | None) -> UUID | None:
     if cursor is None:
         return None
     try:
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"==")
+        raw = base64.b64decode(cursor.encode("ascii") + b"==", altchars=b"-_", validate=True)
         return UUID(bytes=raw)
     except (ValueError, binascii.Error):
         raise InvalidError(

@@ -106,3 +106,12 @@ async def test_concurrent_posts_of_one_key_store_one_signal(
 async def test_an_unknown_signal_is_not_found(owner_client: httpx.AsyncClient) -> None:
     answer = await owner_client.get(f"/api/v1/signals/{uuid4()}")
     assert problem_id(answer, 404) == "not-found"
+
+
+async def test_open_streams_of_a_tenant_are_bounded(
+    app: FastAPI, keys: Keys, tenant: Tenant
+) -> None:
+    app.state.platform.streams[tenant.schema] = 50
+    async with calling(app, await keys.user(tenant)) as client:
+        answer = await client.get("/api/v1/signals/stream")
+    assert problem_id(answer, 429) == "rate-limited"
