@@ -6,7 +6,10 @@ them; the command line prints them. ``docs/reference/problems.md`` describes eac
 test fails if one is missing there.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+# Why something outside failed; the same words in directives, executions, the ledger and signals.
+ErrorKind = Literal["auth", "network", "rate_limit", "validation", "unknown"]
 
 
 class FleetPromptError(Exception):

@@ -82,16 +82,6 @@ def counts_metadata(report: CountsReport) -> Metadata:
     return found
 
 
-def timeline_url(settings: Settings, correlation_id: str) -> str:
-    """The console's page of everything under one correlation id."""
-    return f"{settings.api_url}/console/timeline?correlation_id={quote(correlation_id, safe='')}"
-
-
-def timeline_link(settings: Settings, correlation_id: str) -> dg.MetadataValue:
-    """That page, as a link."""
-    return dg.MetadataValue.url(timeline_url(settings, correlation_id))
-
-
 def run_link(settings: Settings, run_id: str) -> dg.MetadataValue:
     """A Dagster run's page, as a link."""
     return dg.MetadataValue.url(f"{settings.dagster_base_url}/runs/{quote(run_id, safe='')}")

@@ -8,7 +8,7 @@ import dagster as dg
 from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
 from fleetprompt.secrets import redact
 from fleetprompt.settings import Settings
-from fleetprompt_dagster.metadata import Metadata, markdown_table, timeline_url
+from fleetprompt_dagster.metadata import Metadata, markdown_table
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 
 _MOST_ROWS = 200
@@ -76,9 +76,7 @@ def outcome_metadata(outcomes: Sequence[DirectiveOutcome], settings: Settings) -
                         f"{outcome.waited:.2f}",
                         f"{outcome.took:.2f}",
                         outcome.directive_id,
-                        timeline_url(settings, outcome.correlation_id)
-                        if outcome.correlation_id
-                        else "",
+                        outcome.correlation_id or "",
                         f"{outcome.error_kind}: {_told(outcome)}" if outcome.error_kind else "",
                     )
                     for outcome in latest

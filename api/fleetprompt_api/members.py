@@ -5,12 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from fleetprompt.errors import ForbiddenError
 from fleetprompt.tenants import members
-from fleetprompt.tenants.key_service import Identity, list_keys, revoke_key
+from fleetprompt.tenants.key_service import Identity
 from fleetprompt.tenants.keys import Role, at_least
 from fleetprompt_api.auth import MembersManage, Platform
 from fleetprompt_api.problems_openapi import problems
@@ -91,13 +90,6 @@ async def remove_member(user_id: UUID, caller: MembersManage, platform: Platform
         member = await members.get_member(session, caller.tenant, user_id)
         _may_handle(caller, member.role)
         await members.remove_member(session, caller.tenant, user_id)
-        await _revoke_keys_of(session, caller, user_id)
-
-
-async def _revoke_keys_of(session: AsyncSession, caller: Identity, user_id: UUID) -> None:
-    for key in await list_keys(session, caller.tenant):
-        if key.user_id == user_id and key.revoked_at is None:
-            await revoke_key(session, caller.tenant, key.id)
 
 
 def _may_handle(caller: Identity, role: Role) -> None:

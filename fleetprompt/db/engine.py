@@ -56,6 +56,8 @@ class Database:
             pool_recycle=settings.database_connection_lifetime,
             # A connection that PostgreSQL closed while it lay in the pool is replaced unseen.
             pool_pre_ping=True,
+            # Parameters may be anything that a tenant sent; an exception shows the statement alone.
+            hide_parameters=True,
             connect_args={"application_name": application_name, "connect_timeout": 5},
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)

@@ -9,12 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.directives.failures import DirectiveFailed, ErrorKind, OutcomeUnknown
+from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.queue import ClaimedDirective, Settlement
 from fleetprompt.directives.types import AnyDirectiveType, Failure
 from fleetprompt.errors import (
     DatabaseUnavailableError,
+    ErrorKind,
     FleetPromptError,
     OverloadedError,
     RateLimitedError,

@@ -1,8 +1,6 @@
 """How the work of a directive may fail: a small closed set, the same everywhere (architecture §5)."""
 
-from typing import Literal
-
-ErrorKind = Literal["auth", "network", "rate_limit", "validation", "unknown"]
+from fleetprompt.errors import ErrorKind
 
 # What a retry cannot mend: somebody has to change a credential or an input first.
 FINAL_KINDS: frozenset[ErrorKind] = frozenset({"auth", "validation"})

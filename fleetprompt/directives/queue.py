@@ -17,9 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
 from fleetprompt.db.engine import Database
-from fleetprompt.directives.failures import ErrorKind
 from fleetprompt.directives.models import Directive
-from fleetprompt.errors import StaleLeaseError
+from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
 
 PLATFORM_TARGET = "platform"

@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.attempt import record_end, run_handler
-from fleetprompt.directives.failures import ErrorKind
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.heart import Heart
 from fleetprompt.directives.queue import (
@@ -32,7 +31,7 @@ from fleetprompt.directives.queue import (
 )
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.directives.wake import WakeUps
-from fleetprompt.errors import DatabaseUnavailableError, OverloadedError, StaleLeaseError
+from fleetprompt.errors import DatabaseUnavailableError, ErrorKind, OverloadedError, StaleLeaseError
 from fleetprompt.executions import service as executions
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound.http import OutboundClient

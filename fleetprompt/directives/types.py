@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from fleetprompt.directives.actors import Role
-from fleetprompt.directives.failures import FINAL_KINDS, ErrorKind
-from fleetprompt.errors import InvalidError
+from fleetprompt.directives.failures import FINAL_KINDS
+from fleetprompt.errors import ErrorKind, InvalidError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

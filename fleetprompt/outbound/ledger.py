@@ -19,8 +19,7 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.directives.failures import ErrorKind
-from fleetprompt.errors import StaleLeaseError
+from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.ids import new_id
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.secrets import redact

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-ErrorKind = Literal["auth", "network", "rate_limit", "validation", "unknown"]
+from fleetprompt.errors import ErrorKind
+
 State = Literal["posted", "rejected", "retryable", "unknown"]
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import Actor
-from fleetprompt.directives.failures import ErrorKind
 from fleetprompt.directives.models import Directive
+from fleetprompt.errors import ErrorKind
 from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.packages import registry

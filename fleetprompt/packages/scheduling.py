@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 from fleetprompt.errors import InvalidError, NotFoundError
+from fleetprompt.outbound.ledger import give_up_lost
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.operations import operations_of
 from fleetprompt.packages.service import INSTALLED, list_installations
@@ -36,7 +37,8 @@ async def plan_slots(session: AsyncSession, installation: Installation, now: dat
 async def keep_filled(database: Database, now: datetime) -> int:
     """Make the slots that are missing ahead, for every installation of every tenant; how many.
 
-    Slots that an ended directive left open are closed on the way.
+    On the way, slots that an ended directive left open are closed, and messages whose sender died
+    while sending become ``unknown``.
     """
     async with database.platform() as session:
         tenants = await active_tenants(session)
@@ -44,6 +46,7 @@ async def keep_filled(database: Database, now: datetime) -> int:
     for tenant in tenants:
         async with database.tenant(tenant.schema) as session:
             await close_abandoned(session)
+            await give_up_lost(session)
             for installation in await list_installations(session):
                 schedule = _usable_schedule(installation)
                 if schedule is not None:

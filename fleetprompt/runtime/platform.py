@@ -177,7 +177,6 @@ def _urls(settings: Settings) -> dict[str, str]:
     return {
         "api": settings.api_url,
         "docs": f"{settings.api_url}/docs",
-        "console": f"{settings.api_url}/console",
         "dagster": settings.dagster_base_url,
     }
 

@@ -32,7 +32,7 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 DedupeKey = Annotated[str, Meta(min_length=1, max_length=512)]
 
 # Types and sources that only the platform itself writes.
-RESERVED_TYPES = ("directive.", "package.", "workflow.run.", "value.", "integration.")
+RESERVED_TYPES = ("directive.", "package.", "workflow.run.", "value.", "integration.", "api.")
 RESERVED_SOURCES = ("platform", "dagster")
 
 

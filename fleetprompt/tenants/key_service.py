@@ -30,6 +30,7 @@ from fleetprompt.tenants.keys import (
     Scope,
     at_least,
     hint_of,
+    lesser,
     make_token,
     token_hash,
     well_formed,
@@ -185,9 +186,12 @@ async def revoke_key(session: AsyncSession, tenant: Tenant, key_id: UUID) -> Non
 _LOOK_UP = text(
     """
     SELECT k.id, k.kind, k.scopes, k.role, k.user_id, k.connector_id, k.expires_at,
-           o.id AS organization_id, o.slug, o.schema_name
+           o.id AS organization_id, o.slug, o.schema_name, m.role AS member_role
     FROM fleetprompt.api_keys k JOIN fleetprompt.organizations o ON o.id = k.organization_id
+    LEFT JOIN fleetprompt.members m
+      ON m.organization_id = k.organization_id AND m.user_id = k.user_id AND m.active
     WHERE k.token_hash = :hash AND k.revoked_at IS NULL AND o.state = 'active'
+      AND (k.user_id IS NULL OR m.user_id IS NOT NULL)
     """
 )
 _SEEN = text(
@@ -247,7 +251,8 @@ class KeyRing:
             tenant=Tenant(row.organization_id, row.slug, row.schema_name),
             kind=row.kind,
             scopes=frozenset(row.scopes),
-            role=row.role,
+            # A person's key can do no more than the person may now.
+            role=row.role if row.user_id is None else lesser(row.role, row.member_role),
             user_id=row.user_id,
             connector_id=row.connector_id,
         )

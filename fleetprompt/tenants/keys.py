@@ -72,3 +72,8 @@ def hint_of(token: str) -> str:
 def at_least(role: str | None, needed: Role) -> bool:
     """Whether ``role`` includes what ``needed`` may do."""
     return role in ROLES and ROLES.index(role) >= ROLES.index(needed)
+
+
+def lesser(one: Role, other: Role) -> Role:
+    """The one of two roles that may do less."""
+    return min(one, other, key=ROLES.index)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.errors import ConflictError, InvalidError, NotFoundError
 from fleetprompt.ids import new_id
 from fleetprompt.tenants.keys import Role
-from fleetprompt.tenants.models import Member, User
+from fleetprompt.tenants.models import ApiKey, Member, User
 from fleetprompt.tenants.service import Tenant
 
 # Deliberately loose (RFC 5321 allows nearly anything before the @); what matters is that no control
@@ -92,11 +92,20 @@ async def get_member(session: AsyncSession, tenant: Tenant, user_id: UUID) -> Me
 
 
 async def remove_member(session: AsyncSession, tenant: Tenant, user_id: UUID) -> None:
-    """End a membership; the last owner stays (ConflictError)."""
+    """End a membership and the person's keys; the last owner stays (ConflictError)."""
     member = await session.get(Member, (tenant.id, user_id))
     if member is None:
         raise NotFoundError(f"There is no member {user_id} in this tenant.")
     await _keep_an_owner(session, tenant, user_id)
+    await session.execute(
+        update(ApiKey)
+        .where(
+            ApiKey.organization_id == tenant.id,
+            ApiKey.user_id == user_id,
+            ApiKey.revoked_at.is_(None),
+        )
+        .values(revoked_at=func.now())
+    )
     await session.delete(member)
 
 

@@ -17,6 +17,7 @@ class StoredDataKey(PlatformBase):
     __tablename__ = "data_keys"
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey(Organization.id, ondelete="CASCADE"))
+    master_key_id: Mapped[str]
     nonce: Mapped[bytes] = mapped_column(LargeBinary)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[SetByDatabase]

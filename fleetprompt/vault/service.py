@@ -57,6 +57,7 @@ class Vault:
                     .values(
                         id=made.key_id,
                         organization_id=tenant.id,
+                        master_key_id=made.master_key_id,
                         nonce=made.nonce,
                         wrapped=made.ciphertext,
                     )
@@ -96,7 +97,7 @@ class Vault:
         wrapped = WrappedDataKey(
             key_id=stored.id,
             tenant=stored.organization_id,
-            master_key_id=self.master_key.key_id,
+            master_key_id=stored.master_key_id,
             nonce=stored.nonce,
             ciphertext=stored.wrapped,
         )

@@ -5,9 +5,8 @@ from typing import get_args
 
 import pytest
 
-from fleetprompt.directives.failures import ErrorKind
 from fleetprompt.directives.types import directive_types, find_type
-from fleetprompt.errors import InvalidError
+from fleetprompt.errors import ErrorKind, InvalidError
 
 
 def test_the_reference_describes_every_type_with_its_params_roles_and_limits(

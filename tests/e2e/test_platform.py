@@ -157,14 +157,35 @@ def test_dagster_shows_the_tenants_day(world: World, told: Told) -> None:
 
 
 def test_dagsters_own_runs_are_signals_of_the_operations_tenant(world: World, told: Told) -> None:
+    launched = _graphql(
+        world,
+        """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
+          __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
+        params={
+            "selector": {
+                "repositoryLocationName": "fleetprompt",
+                "repositoryName": "__repository__",
+                "jobName": "check_everything",
+            },
+            "runConfigData": {},
+        },
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run_id = launched["run"]["runId"]
+
+    def of_this_run() -> list[Any]:
+        answer = world.operator.call(
+            "GET", "/api/v1/signals", params={"type": "workflow.run.*", "limit": 50}
+        )
+        return [one for one in answer["items"] if one["data"]["run_id"] == run_id]
+
     found = _wait(
-        "a workflow.run signal",
-        lambda: world.operator.call(
-            "GET", "/api/v1/signals", params={"type": "workflow.run.completed"}
-        )["items"],
+        "the run's last signal",
+        lambda: [one for one in of_this_run() if one["type"] != "workflow.run.started"],
         180,
     )
-    assert {"job", "run_id"} <= set(found[0]["data"])
+    assert found[0]["type"] == "workflow.run.completed"
+    assert found[0]["data"]["job"] == "check_everything"
 
 
 def test_a_canary_secret_is_nowhere_in_clear(world: World, acme: Api, told: Told) -> None:

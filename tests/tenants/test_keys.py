@@ -23,6 +23,7 @@ from fleetprompt.tenants.key_service import (
     revoke_key,
 )
 from fleetprompt.tenants.keys import ROLES, Kind, Scope, at_least, hint_of, make_token, well_formed
+from fleetprompt.tenants.members import add_member, remove_member
 from fleetprompt.tenants.service import Tenant
 
 USER = KeyRequest(kind="user", name="test", role="admin")
@@ -189,3 +190,22 @@ def test_roles_are_ordered() -> None:
     assert [at_least("member", role) for role in ROLES] == [True, True, False, False]
     assert not at_least(None, "viewer")
     assert not at_least("root", "viewer")
+
+
+async def test_a_persons_key_can_do_no_more_than_the_person_may_now(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    async with database.platform() as session:
+        await add_member(session, tenant, email="first@example.org", role="owner")
+        person = await add_member(session, tenant, email="second@example.org", role="owner")
+    request = KeyRequest(kind="user", name="own", role="owner", user_id=person.user_id)
+    token = await issue(database, settings, tenant, request)
+    assert (await KeyRing(database, settings).identify(token)).role == "owner"
+    async with database.platform() as session:
+        await add_member(session, tenant, email="second@example.org", role="viewer")
+    assert (await KeyRing(database, settings).identify(token)).role == "viewer"
+    async with database.platform() as session:
+        await remove_member(session, tenant, person.user_id)
+        assert all(key.revoked_at for key in await list_keys(session, tenant))
+    with pytest.raises(UnauthenticatedError):
+        await KeyRing(database, settings).identify(token)

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import Actor
-from fleetprompt.directives.failures import ErrorKind
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import DirectiveType, RetryPolicy
+from fleetprompt.errors import ErrorKind
 from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.transports.mattermost import check_webhook, parse_webhook_url

@@ -58,6 +58,8 @@ CREATE INDEX api_keys_organization ON fleetprompt.api_keys (organization_id, cre
 CREATE TABLE fleetprompt.data_keys (
     id              uuid PRIMARY KEY,
     organization_id uuid NOT NULL REFERENCES fleetprompt.organizations ON DELETE CASCADE,
+    -- Which master key wraps it: 16 hex digits that tell nothing of the key.
+    master_key_id   text NOT NULL,
     nonce           bytea NOT NULL,
     wrapped         bytea NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now(),
