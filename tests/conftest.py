@@ -16,6 +16,11 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, create_tenant
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which mostly waits, so that the others run beside it."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL server of this worker's own; roles are the server's, so it is not shared.

@@ -27,7 +27,7 @@ from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
 from tests.doubles.mattermost import RunningMattermost, running_mattermost
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e")]
+pytestmark = pytest.mark.slow
 
 # The hook's id is the secret: whoever knows it can post.
 CANARY = "canary7canary7canary7canar"
@@ -83,8 +83,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def acme(world: World) -> Api:
-    return Api(world.platform.urls["api"], create_tenant(world.operator, "acme", "Acme"))
+def acme(world: World) -> Iterator[Api]:
+    api = Api(world.platform.urls["api"], create_tenant(world.operator, "acme", "Acme"))
+    yield api
+    api.close()
 
 
 @pytest.fixture(scope="module")
