@@ -32,7 +32,15 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 DedupeKey = Annotated[str, Meta(min_length=1, max_length=512)]
 
 # Types and sources that only the platform itself writes.
-RESERVED_TYPES = ("directive.", "package.", "workflow.run.", "value.", "integration.", "api.")
+RESERVED_TYPES = (
+    "directive.",
+    "approval.",
+    "package.",
+    "workflow.run.",
+    "value.",
+    "integration.",
+    "api.",
+)
 RESERVED_SOURCES = ("platform", "dagster")
 
 
@@ -122,14 +130,6 @@ _SHAPES = {
     "type": "two or more parts of a-z, 0-9 and _ joined by dots, such as email.inbound.received",
     "source": "parts of a-z, 0-9, _, - and dots joined by colons, such as edge:proton_mail",
 }
-
-_SHAPES = {
-    "type": "two or more parts of a-z, 0-9 and _ joined by dots, such as email.inbound.received",
-    "source": "parts of a-z, 0-9, _, - and dots, joined by colons, such as edge:proton_mail",
-}
-_MISSING = re.compile(r"missing required field `(?P<name>.*?)`")
-_PATH = re.compile(r" - at `(?P<path>[^`]+)`$")
-_UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`")
 
 
 def key_of(dedupe_key: str | None, source: str, source_event_id: str | None) -> UUID | None:

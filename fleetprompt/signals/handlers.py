@@ -5,6 +5,7 @@ running it again (a replay) asks for the same directives under the same idempote
 then exist already.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,10 +72,11 @@ class Handlers:
         names = [type_, *(".".join(parts[:end]) + ".*" for end in range(len(parts) - 1, 0, -1))]
         return [entry for name in names for entry in self.by_type.get(name, ())]
 
-    def requests(self, row: Row) -> list[dict[str, Any]]:
-        """Records for the ingest statement, one for each directive asked for.
+    def requests(self, row: Row) -> list[msgspec.Raw]:
+        """Records for the ingest statement as JSON, one for each directive asked for.
 
-        A handler that raises loses no signal: it is logged, and a replay asks again.
+        A handler that raises, or asks for what is no JSON, loses no signal: it is logged, and a replay
+        asks again.
         """
         found = self._of_type(row.type)
         if not found:
@@ -86,25 +88,23 @@ class Handlers:
             occurred_at=row.occurred_at,
             subject_type=row.subject_type,
             subject_id=row.subject_id,
-            data=msgspec.json.decode(row.data),
-            metadata=msgspec.json.decode(row.metadata),
+            data=json.loads(bytes(row.data)),
+            metadata=json.loads(bytes(row.metadata)),
         )
-        records: list[dict[str, Any]] = []
+        records: list[msgspec.Raw] = []
         for package, function in found:
             try:
-                asked = function(view)
+                records += [_record(view, package, request) for request in function(view)]
             except Exception:
                 log.exception(
                     "a signal handler failed; the signal is stored",
                     extra={"package": package, "signal_type": row.type, "signal_id": str(row.id)},
                 )
-                continue
-            records.extend(_record(view, package, request) for request in asked)
         return records
 
 
-def _record(view: SignalView, package: str, request: DirectiveRequest) -> dict[str, Any]:
-    return {
+def _record(view: SignalView, package: str, request: DirectiveRequest) -> msgspec.Raw:
+    record = {
         "signal_id": str(view.id),
         "package": package,
         "type": request.type,
@@ -114,3 +114,4 @@ def _record(view: SignalView, package: str, request: DirectiveRequest) -> dict[s
         "max_attempts": request.max_attempts,
         "correlation_id": request.correlation_id or view.metadata.get("correlation_id"),
     }
+    return msgspec.Raw(json.dumps(record, allow_nan=False).encode())

@@ -13,6 +13,7 @@ unknown, and the dedupe key makes asking again safe.
 
 import asyncio
 import logging
+import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,12 @@ from fleetprompt.db.engine import ENTER_TENANT, quote_identifier
 from fleetprompt.errors import (
     DatabaseUnavailableError,
     FleetPromptError,
-    InvalidError,
     OverloadedError,
 )
 from fleetprompt.settings import Settings
 from fleetprompt.signals.envelope import Accepted
 from fleetprompt.signals.handlers import Handlers
+from fleetprompt.signals.refusals import REFUSALS, explain
 from fleetprompt.signals.statements import COMPARE, REQUEST, STORE
 from fleetprompt.signals.wakeups import Notifier
 
@@ -55,7 +56,7 @@ class _Request:
     schema: str
     items: Sequence[Accepted]
     done: asyncio.Future[list[Stored]]
-    directives: list[dict[str, Any]] = field(default_factory=list)
+    directives: list[msgspec.Raw] = field(default_factory=list)
 
     def answer(self, results: dict[UUID, Stored]) -> None:
         if not self.done.done():
@@ -167,14 +168,31 @@ class SignalWriter:
                 if connection is None or connection.closed:
                     connection = await self._connect()
                 try:
-                    await self._commit(connection, taken)
-                except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                    created = await self._commit(connection, taken)
+                except REFUSALS:
                     await connection.rollback()
                     await self._one_by_one(connection, taken)
+                else:
+                    await self._answer(connection, taken, created)
         except (psycopg.OperationalError, psycopg.InternalError, OSError, TimeoutError) as error:
             log.warning(
                 "signals were not stored: PostgreSQL does not answer",
                 extra={"requests": len(taken), "reason": type(error).__name__},
+            )
+            self._fail(taken)
+            await _abandon(connection)
+            return None
+        except Exception as error:  # noqa: BLE001 - a writer that ended would leave all waiting for ever
+            log.error(  # noqa: TRY400 - the error's own words may quote a signal
+                "signals were not stored: an error that was not foreseen",
+                extra={
+                    "requests": len(taken),
+                    "reason": type(error).__name__,
+                    "where": [
+                        f"{frame.filename}:{frame.lineno}"
+                        for frame in traceback.extract_tb(error.__traceback__)
+                    ],
+                },
             )
             self._fail(taken)
             await _abandon(connection)
@@ -207,11 +225,9 @@ class SignalWriter:
 
     async def _commit(
         self, connection: psycopg.AsyncConnection[Any], taken: list[_Request]
-    ) -> None:
-        """One transaction with everything in ``taken``."""
-        by_schema: dict[str, list[_Request]] = {}
-        for request in taken:
-            by_schema.setdefault(request.schema, []).append(request)
+    ) -> set[UUID]:
+        """One transaction with everything in ``taken``; returns the ids of what was new."""
+        by_schema = _by_schema(taken)
         cursors = []
         async with connection.pipeline():
             await connection.execute("BEGIN")
@@ -228,32 +244,38 @@ class SignalWriter:
         created: set[UUID] = set()
         for cursor in cursors:
             created.update(row[0] for row in await cursor.fetchall())
-        await self._answer(connection, by_schema, created)
+        return created
 
     async def _answer(
         self,
         connection: psycopg.AsyncConnection[Any],
-        by_schema: dict[str, list[_Request]],
+        taken: list[_Request],
         created: set[UUID],
     ) -> None:
-        for schema, requests in by_schema.items():
-            duplicates = [item for r in requests for item in r.items if item.row.id not in created]
-            results = {id_: Stored(id_, "created") for id_ in created}
-            for request in requests:
-                if all(item.row.id in created for item in request.items):
-                    request.answer(results)
-            if duplicates:
-                results.update(await self._compare(connection, schema, duplicates))
-                for request in requests:
-                    request.answer(results)
+        """Tell everybody what was committed: first those with nothing but new signals.
+
+        Looking up duplicates may fail, which must not touch the answer to anybody else.
+        """
+        results = {id_: Stored(id_, "created") for id_ in created}
+        unanswered: list[_Request] = []
+        for request in taken:
+            if all(item.row.id in created for item in request.items):
+                request.answer(results)
+            else:
+                unanswered.append(request)
         self._notifier.tell(
-            {
-                s
-                for s, rs in by_schema.items()
-                if any(i.row.id in created for r in rs for i in r.items)
-            },
-            directives=any(r.directives for rs in by_schema.values() for r in rs),
+            {r.schema for r in taken if any(item.row.id in created for item in r.items)},
+            directives=any(request.directives for request in taken),
         )
+        for schema, requests in _by_schema(unanswered).items():
+            duplicates = [item for r in requests for item in r.items if item.row.id not in created]
+            try:
+                results.update(await self._compare(connection, schema, duplicates))
+            except REFUSALS:
+                self._fail(requests)
+                continue
+            for request in requests:
+                request.answer(results)
 
     async def _compare(
         self, connection: psycopg.AsyncConnection[Any], schema: str, items: list[Accepted]
@@ -273,41 +295,38 @@ class SignalWriter:
         self, connection: psycopg.AsyncConnection[Any], taken: list[_Request]
     ) -> None:
         for request in taken:
-            try:
-                await self._commit(connection, [request])
-            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-                await connection.rollback()
-                request.fail(await self._explain(connection, request, error))
-
-    async def _explain(
-        self,
-        connection: psycopg.AsyncConnection[Any],
-        request: _Request,
-        error: psycopg.Error,
-    ) -> FleetPromptError:
-        """Which signal PostgreSQL refused. Its own message may quote content, so it is not passed on."""
-        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
-            return DatabaseUnavailableError(
-                "This tenant's tables are not there; it may be in the middle of a migration or being "
-                "deleted.",
-                retry_after=5,
-            )
-        for item in request.items:
-            try:
-                async with connection.transaction(force_rollback=True):
-                    await connection.execute(
-                        ENTER_TENANT,
-                        {"schema": request.schema, "path": quote_identifier(request.schema)},
+            refusal = await self._alone(connection, request)
+            if refusal is not None and request.directives:
+                # What a handler asks for may not be what loses a signal.
+                request.directives = []
+                without = await self._alone(connection, request)
+                if without is None:
+                    log.error(
+                        "PostgreSQL refused what a signal handler asked for; the signals are stored",
+                        extra={"schema": request.schema, "sqlstate": refusal.sqlstate},
                     )
-                    await connection.execute(STORE, (f"[{item.encoded.decode()}]",))
-            except psycopg.DataError as refused:
-                return InvalidError(
-                    "PostgreSQL cannot store this signal.",
-                    errors=[
-                        {"pointer": item.pointer, "detail": f"SQLSTATE {refused.sqlstate}"},
-                    ],
-                )
-        return InvalidError(f"PostgreSQL cannot store this (SQLSTATE {error.sqlstate}).")
+                refusal = without
+            if refusal is not None:
+                request.fail(await explain(connection, request.schema, request.items, refusal))
+
+    async def _alone(
+        self, connection: psycopg.AsyncConnection[Any], request: _Request
+    ) -> psycopg.Error | None:
+        """Write and answer one request; returns why PostgreSQL refuses it, if it does."""
+        try:
+            created = await self._commit(connection, [request])
+        except REFUSALS as error:
+            await connection.rollback()
+            return error
+        await self._answer(connection, [request], created)
+        return None
+
+
+def _by_schema(requests: Sequence[_Request]) -> dict[str, list[_Request]]:
+    found: dict[str, list[_Request]] = {}
+    for request in requests:
+        found.setdefault(request.schema, []).append(request)
+    return found
 
 
 async def _abandon(connection: psycopg.AsyncConnection[Any] | None) -> None:
