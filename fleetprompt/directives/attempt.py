@@ -34,6 +34,8 @@ _KIND_OF_PROBLEM: dict[type[FleetPromptError], ErrorKind] = {
     RateLimitedError: "rate_limit",
 }
 
+_EXECUTION_ENDS: dict[str, executions.Ended] = {"succeeded": "completed", "cancelled": "cancelled"}
+
 
 async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) -> Settlement:
     """Run the handler within its time and turn its end into the directive's next state.
@@ -101,13 +103,13 @@ async def record_end(
     """What follows from an attempt's end, in the transaction that settles it: the execution's id.
 
     Ends or re-opens the execution, adds its last line, and lets the type clean up after a failure.
-    ``running`` is unset when the attempt's worker is gone.
+    ``running`` is unset when the attempt's worker is gone, or where there was no attempt.
     """
     execution_id = running.id if running else await _execution_of(session, directive.id)
     message = redact(settlement.error_message or "")
     if execution_id is not None:
         await _end_execution(session, execution_id, directive, settlement, message, running)
-    if kind is not None and settlement.state in ("failed", "unknown"):
+    if kind is not None and settlement.state in ("failed", "unknown", "cancelled"):
         failure = Failure(settlement.state, settlement.error_kind or "unknown", message)
         await _clean_up(session, tenant, directive, kind, failure)
     return execution_id
@@ -161,7 +163,7 @@ async def _end_execution(
     await executions.finish(
         session,
         execution_id,
-        "completed" if succeeded else "failed",
+        _EXECUTION_ENDS.get(settlement.state, "failed"),
         result=kept if kept is not None else settlement.result,
         error_kind=settlement.error_kind,
         error_message=message or None,
@@ -171,6 +173,8 @@ async def _end_execution(
     )
     if succeeded:
         await executions.log(session, execution_id, "info", f"{number} succeeded")
+    elif settlement.state == "cancelled":
+        await executions.log(session, execution_id, "warning", f"called off: {message}")
     else:
         line = f"{number} ended {settlement.state} ({settlement.error_kind}): {message}"
         await executions.log(session, execution_id, "error", line)

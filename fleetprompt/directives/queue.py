@@ -5,8 +5,8 @@ write of an attempt names it, so an attempt that was given up cannot finish the 
 one (research/platform.md, T12). Durability is in these rows alone; workers may die at any point.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,7 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
 from fleetprompt.db.engine import Database
+from fleetprompt.directives.approvals.release import refuse_unapproved
 from fleetprompt.directives.models import Directive
+from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
 
@@ -44,14 +46,6 @@ class ClaimedDirective:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What one visit to a tenant's queue gave: work to do, and what was given up for lost."""
-
-    claimed: list[ClaimedDirective]
-    given_up: list[ClaimedDirective]
-
-
-@dataclass(frozen=True, slots=True)
 class DueCount:
     """How much of one type is due, and since when."""
 
@@ -69,6 +63,18 @@ class Settlement:
     error_kind: ErrorKind | None = None
     error_message: str | None = None
     retry_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one visit to a tenant's queue gave: work to do, and what was given up for lost.
+
+    ``refused`` are those whose approval no longer holds, with how they ended.
+    """
+
+    claimed: list[ClaimedDirective]
+    given_up: list[ClaimedDirective]
+    refused: list[tuple[ClaimedDirective, Settlement]] = field(default_factory=list)
 
 
 _PEEK = text(
@@ -92,7 +98,10 @@ _DUE = text(
 _CANDIDATES = text(
     """
     SELECT d.id, d.state, d.attempt, d.max_attempts, d.lease_token,
-           d.expires_at <= now() AS expired
+           d.expires_at <= now() AS expired, d.type,
+           EXISTS (SELECT FROM approvals a WHERE a.directive_id = d.id)
+           OR EXISTS (SELECT FROM approval_policies p
+                      WHERE p.directive_type = d.type AND p.required) AS guarded
     FROM directives d
     WHERE d.id = ANY(CASE WHEN :by_id THEN :ids ELSE ARRAY(
             SELECT q.directive_id FROM fleetprompt.directive_queue q
@@ -137,12 +146,14 @@ async def claim(
     ids: Sequence[UUID] | None = None,
     target: str = PLATFORM_TARGET,
     dagster_run_id: str | None = None,
+    types: Mapping[str, AnyDirectiveType] | None = None,
 ) -> Claim:
     """Take up to ``limit`` due directives of the session's tenant, or those of ``ids`` that are due.
 
     Work whose lease has run out is first made pending again, as a transition of its own; when its
     attempts are spent it becomes ``unknown`` instead, because nobody knows what the last one did.
     A directive past its ``expires_at`` is cancelled. Rows that another worker holds are passed over.
+    What needs an approval is checked once more, and ends where the approval no longer holds.
     """
     candidates = (
         await session.execute(
@@ -150,9 +161,19 @@ async def claim(
             {"by_id": ids is not None, "ids": list(ids or ()), "limit": limit, "target": target},
         )
     ).all()
-    lost = [c.id for c in candidates if c.state == "running" and c.attempt < c.max_attempts]
     spent = [c.id for c in candidates if c.state == "running" and c.attempt >= c.max_attempts]
-    expired = [c.id for c in candidates if c.expired and c.id not in spent]
+    known = directive_types() if types is None else types
+    guarded = {
+        c.id: c.state
+        for c in candidates
+        if c.id not in spent
+        and (c.guarded or (c.type in known and known[c.type].approval is not None))
+    }
+    refused = await _refuse(session, guarded, known, owner) if guarded else []
+    ended = {*spent, *(directive.id for directive, _ in refused)}
+    lost = [c.id for c in candidates if c.state == "running" and c.id not in ended]
+    expired = [c.id for c in candidates if c.expired and c.id not in ended]
+    gone = {*ended, *expired}
     no_lease = {"lease_token": None, "lease_owner": None, "lease_expires_at": None}
     if lost:
         await session.execute(
@@ -178,10 +199,9 @@ async def claim(
             .values(state="cancelled", changed_by=owner, error_message="not started in time",
                     finished_at=func.clock_timestamp())
         )  # fmt: skip
-    gone = {*spent, *expired}
     taken = [c.id for c in candidates if c.id not in gone]
     if not taken:
-        return Claim([], given_up)
+        return Claim([], given_up, refused)
     rows = await session.execute(
         update(Directive)
         .where(Directive.id.in_(taken))
@@ -199,7 +219,39 @@ async def claim(
         .returning(*_COLUMNS)
     )
     by_id = {row.id: ClaimedDirective(**row._mapping) for row in rows}
-    return Claim([by_id[one] for one in taken], given_up)
+    return Claim([by_id[one] for one in taken], given_up, refused)
+
+
+async def _refuse(
+    session: AsyncSession,
+    guarded: Mapping[UUID, str],
+    types: Mapping[str, AnyDirectiveType],
+    owner: str,
+) -> list[tuple[ClaimedDirective, Settlement]]:
+    """End those whose approval does not hold; after a lost attempt nobody knows what it did."""
+    ended: list[tuple[ClaimedDirective, Settlement]] = []
+    refusals = await refuse_unapproved(session, list(guarded), types, owner=owner)
+    for directive_id, refusal in refusals.items():
+        was_lost = guarded[directive_id] == "running"
+        settlement = Settlement(
+            "unknown" if was_lost else refusal.state,
+            error_kind="unknown" if was_lost else "validation",
+            error_message=f"{LOST_WORKER}; {refusal.message}" if was_lost else refusal.message,
+        )
+        row = (
+            await session.execute(
+                update(Directive)
+                .where(Directive.id == directive_id)
+                .values(
+                    state=settlement.state, changed_by=owner, lease_token=None, lease_owner=None,
+                    lease_expires_at=None, error_kind=settlement.error_kind,
+                    error_message=settlement.error_message, finished_at=func.clock_timestamp(),
+                )
+                .returning(*_COLUMNS)
+            )
+        ).one()  # fmt: skip
+        ended.append((ClaimedDirective(**{**row._mapping, "lease_token": uuid4()}), settlement))
+    return ended
 
 
 _COLUMNS = (

@@ -205,7 +205,7 @@ class DirectiveRunner:
         return started
 
     async def _start(self, tenant: Tenant, ids: Sequence[UUID], ended: OnDone) -> _Attempts:
-        """Claim and start; directives given up for lost are told to ``ended`` at once."""
+        """Claim and start; directives given up or refused are told to ``ended`` at once."""
         async with self.database.tenant(tenant.schema) as session:
             found = await claim(
                 session,
@@ -214,15 +214,17 @@ class DirectiveRunner:
                 lease_seconds=self.lease_seconds,
                 ids=ids,
                 dagster_run_id=self.dagster_run_id,
+                types=self.types,
             )
+            ends = [*((lost, _GIVEN_UP) for lost in found.given_up), *found.refused]
             running = await executions.start_for_directives(
                 session, found.claimed, dagster_run_id=self.dagster_run_id
             )
-            for lost in found.given_up:
-                kind = self.types.get(lost.type)
-                await record_end(session, tenant, lost, _GIVEN_UP, kind=kind, running=None)
-        for lost in found.given_up:
-            ended(self._outcome(tenant, lost, _GIVEN_UP, None, 0.0))
+            for directive, end in ends:
+                kind = self.types.get(directive.type)
+                await record_end(session, tenant, directive, end, kind=kind, running=None)
+        for directive, end in ends:
+            ended(self._outcome(tenant, directive, end, None, 0.0))
         attempts: _Attempts = set()
         for directive in found.claimed:
             self._heart.hold(tenant.schema, directive.id, directive.lease_token)

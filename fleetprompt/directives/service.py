@@ -6,12 +6,17 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import ColumnElement
 
 from fleetprompt import secrets
 from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.approvals.action import action_of
+from fleetprompt.directives.approvals.asking import ask_for_approval, first_action, withdraw
+from fleetprompt.directives.approvals.models import TenantApprovalPolicy
+from fleetprompt.directives.approvals.terms import terms_of
 from fleetprompt.directives.models import Directive, DirectiveTransition
 from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, find_type
 from fleetprompt.errors import (
@@ -51,7 +56,8 @@ async def request_directive(
     others wait for it and read it. The same key with another type or other params is an
     IdempotencyMismatchError, params against the type's model an InvalidError with pointers, an
     actor without the role a ForbiddenError. Higher ``priority`` goes first. Call
-    ``notify_directives`` after the commit to have it started at once.
+    ``notify_directives`` after the commit to have it started at once. A type that needs approval, by
+    nature or by the tenant's terms, waits in ``awaiting_approval``.
     """
     found = find_type(kind, types)
     if not found.allows(actor.role):
@@ -71,7 +77,7 @@ async def request_directive(
             type=kind,
             params=checked,
             idempotency_key=idempotency_key,
-            state="pending",
+            state=_first_state(found),
             actor=actor.id,
             actor_role=actor.role,
             changed_by=actor.id,
@@ -87,17 +93,39 @@ async def request_directive(
         .returning(Directive)
     )
     if made is not None:
+        if made.state == "awaiting_approval":
+            terms = await terms_of(session, kind, found)
+            await ask_for_approval(session, made, terms.policy, proposed_by=actor.id)
         return made, True
     existing = (
         await session.scalars(select(Directive).where(Directive.idempotency_key == idempotency_key))
     ).one()
-    if existing.type != kind or existing.params != checked:
+    if existing.type != kind or not await _asked_with(session, existing, checked):
         raise IdempotencyMismatchError(
             f"The key belongs to directive {existing.id} of type {existing.type!r}, which was asked "
             "for with other content. Use a new key for a new request.",
             errors=[{"pointer": "/idempotency_key", "detail": "was used for something else"}],
         )
     return existing, False
+
+
+def _first_state(kind: AnyDirectiveType) -> ColumnElement[str]:
+    """Decided by the insert itself, so that asking costs no further look at the tenant's terms."""
+    if kind.approval is not None:
+        return literal("awaiting_approval")
+    own = select(TenantApprovalPolicy.directive_type).where(
+        TenantApprovalPolicy.directive_type == kind.name, TenantApprovalPolicy.required
+    )
+    return case((own.exists(), "awaiting_approval"), else_="pending")
+
+
+async def _asked_with(session: AsyncSession, existing: Directive, params: dict[str, Any]) -> bool:
+    """Whether a directive was asked for with these params, which an edit may have replaced."""
+    if existing.params == params:
+        return True
+    asked = Directive(type=existing.type, params=params, target=existing.target)
+    first = await first_action(session, existing.id)
+    return first is not None and first == action_of(asked).text
 
 
 def check_params(
@@ -192,6 +220,7 @@ async def cancel(session: AsyncSession, directive_id: UUID, actor: Actor) -> Dir
         .execution_options(populate_existing=True)
     )
     if changed is not None:
+        await withdraw(session, directive_id, actor.id)
         return changed
     await session.refresh(directive)
     if directive.state == "cancelled":

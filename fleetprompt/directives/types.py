@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from fleetprompt.directives.actors import Role
+from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.failures import FINAL_KINDS
 from fleetprompt.errors import ErrorKind, InvalidError
 
@@ -90,8 +91,10 @@ class DirectiveType(Generic[Params]):
 
     The handler may be run again after a crash at any point, so it must be written for that; it
     returns the directive's result, JSON without secrets. ``after_failure`` runs in the transaction
-    that makes the directive failed or unknown. ``timeout`` is in seconds, for one attempt. Without
-    a handler it is not the platform that works it off (``target`` then names no ``platform``).
+    that makes the directive failed or unknown, or calls it off for want of an approval. ``timeout``
+    is in seconds, for one attempt. With ``approval`` it waits for people's word, on these terms or
+    the tenant's own (docs/decisions/approvals.md). Without a handler it is not the platform that
+    works it off (``target`` then names no ``platform``).
     """
 
     name: str
@@ -103,6 +106,7 @@ class DirectiveType(Generic[Params]):
     timeout: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_failure: AfterFailure[Params] | None = None
+    approval: ApprovalPolicy | None = None
 
     def allows(self, role: Role) -> bool:
         """Whether an actor with this role may ask for it."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
+from fleetprompt.directives.approvals.lapse import expire_due
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.ledger import give_up_lost
 from fleetprompt.packages.models import Installation
@@ -38,7 +39,7 @@ async def keep_filled(database: Database, now: datetime) -> int:
     """Make the slots that are missing ahead, for every installation of every tenant; how many.
 
     On the way, slots that an ended directive left open are closed, and messages whose sender died
-    while sending become ``unknown``.
+    while sending become ``unknown``, and what nobody approved in time is rejected.
     """
     async with database.platform() as session:
         tenants = await active_tenants(session)
@@ -47,6 +48,7 @@ async def keep_filled(database: Database, now: datetime) -> int:
         async with database.tenant(tenant.schema) as session:
             await close_abandoned(session)
             await give_up_lost(session)
+            await expire_due(session, tenant, now)
             for installation in await list_installations(session):
                 schedule = _usable_schedule(installation)
                 if schedule is not None:
