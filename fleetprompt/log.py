@@ -7,6 +7,7 @@ print whole URLs, and every record passes a filter that masks the known shapes o
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,16 +25,31 @@ class RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record in place; never drops one."""
-        record.msg = redact(record.getMessage())
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a filter that raises would end the work that is logged
+            message = str(record.msg)
+        record.msg = redact(message)
         record.args = ()
         for key, value in _extra(record).items():
-            if isinstance(value, str):
-                record.__dict__[key] = redact(value)
+            record.__dict__[key] = _redacted(value)
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:
             record.exc_text = redact(record.exc_text)
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
         return True
+
+
+def _redacted(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {redact(str(name)): _redacted(child) for name, child in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(child) for child in value]
+    return redact(str(value))
 
 
 class JsonFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
@@ -205,13 +205,13 @@ def _accept(raw: bytes, pointer: str, producer: Producer, *, suspect: bool) -> A
         raise InvalidError("This signal is not valid.", errors=errors)
     if suspect:
         look_closer(raw, pointer)
-    occurred_at = envelope.occurred_at
     row = Row(
         id=new_id(),
         key=key_of(envelope.dedupe_key, envelope.source, envelope.source_event_id),
         type=envelope.type,
         source=envelope.source,
-        occurred_at=occurred_at,
+        # PostgreSQL takes no offset beyond 15:59:59; RFC 3339 does.
+        occurred_at=envelope.occurred_at.astimezone(UTC),
         subject_type=envelope.subject_type,
         subject_id=envelope.subject_id,
         dedupe_key=envelope.dedupe_key,

@@ -4,6 +4,7 @@ The quick scan costs about a microsecond a kilobyte; only what it suspects is pa
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,15 +16,16 @@ DEPTH_LIMIT = 64
 
 Pointed = dict[str, Any]  # {"pointer": "/3/data", "detail": "…"}
 
-# A number with an exponent of four or more digits, which numeric may not hold; may be inside a string.
-_HUGE_EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{4}")
+# A number that may be beyond a double (RFC 8259 §6), which readers of signals take for infinite or
+# not at all: by its exponent, or by its digits.
+_HUGE_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{3,}[\s,\]}]|(?<![0-9])[0-9]{309}")
 
 
 def is_suspect(body: bytes) -> bool:
     """Whether the bytes may hold anything that a closer look would refuse."""
     return (
         (b"\\u" in body and (b"\\u0" in body or b"\\ud" in body or b"\\uD" in body))
-        or _HUGE_EXPONENT.search(body) is not None
+        or _HUGE_NUMBER.search(body) is not None
         or secrets.may_hold_secret(body)
     )
 
@@ -61,12 +63,12 @@ def look_closer(raw: bytes, pointer: str) -> None:
     errors: list[Pointed] = []
 
     def number(text: str) -> float:
-        _, _, exponent = text.lower().partition("e")
-        if exponent and abs(int(exponent)) > 999:
+        found = float(text)
+        if math.isinf(found):
             errors.append({"pointer": pointer, "detail": f"the number {text[:24]} is out of range"})
-        return float(text)
+        return found
 
-    value = json.loads(raw, parse_float=number)
+    value = json.loads(raw, parse_float=number, parse_int=number)
     errors.extend(_bad_text(value, pointer))
     if errors:
         raise InvalidError("This signal cannot be stored.", errors=errors)
