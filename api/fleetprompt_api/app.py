@@ -12,6 +12,8 @@ from starlette.middleware import Middleware
 from fleetprompt import log
 from fleetprompt.settings import Settings, get_settings
 from fleetprompt_api import (
+    approval_policies,
+    approvals,
     directives,
     docs,
     executions,
@@ -28,6 +30,7 @@ from fleetprompt_api import (
     signals_openapi,
     stream,
     tenants,
+    timeline,
 )
 from fleetprompt_api.middleware import BodyLimit, RequestFrame
 from fleetprompt_api.problems_openapi import add_problems
@@ -41,7 +44,10 @@ _NOUNS = (
     stream,  # before signals, whose `/signals/{signal_id}` would take its path
     signals,
     directives,
+    approvals,
+    approval_policies,
     executions,
+    timeline,
     packages,
     installations,
     outbound,

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("fleetprompt.cli.up", "Run the whole platform on this machine until Ctrl-C."),
@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tenants": ("fleetprompt.cli.tenants", "Tenants: create, list, delete."),
     "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
     "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
+    "what-happened": (
+        "fleetprompt.cli.what_happened",
+        "Everything of one correlation id, in one order.",
+    ),
 }
 """Name → module and the line that ``--help`` shows."""
 
@@ -36,9 +40,14 @@ class LazyGroup(TyperGroup):
         """The called command itself in place of its entry in the list."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            parent = typer.Typer(add_completion=False)
-            parent.add_typer(import_module(COMMANDS[name][0]).app, name=name)
-            command = get_group(parent).commands[name]
+            found = import_module(COMMANDS[name][0]).app
+            if found.registered_callback is None and len(found.registered_commands) == 1:
+                # One command with arguments, whose options may stand behind them.
+                command = get_command(found)
+            else:
+                parent = typer.Typer(add_completion=False)
+                parent.add_typer(found, name=name)
+                command = get_group(parent).commands[name]
         return name, command, rest
 
 

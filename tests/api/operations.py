@@ -10,6 +10,10 @@ from fastapi import FastAPI
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.approvals import service as approvals
+from fleetprompt.directives.approvals.policy import ApprovalPolicy
+from fleetprompt.directives.approvals.renewal import change_terms
+from fleetprompt.directives.types import find_type
 from fleetprompt.executions import service as executions
 from fleetprompt.packages import service as packages
 from fleetprompt.signals.emit import NewSignal, emit
@@ -23,7 +27,13 @@ OPEN = frozenset({"live", "ready", "moving"})
 NEEDS_NO_SCOPE = frozenset({"read_me"})
 # A slug here names a package of the catalogue, which is everybody's; there, a tenant, which is the
 # operator's business.
-NOT_A_TENANTS_OWN = frozenset({"read_package", "install_package", "delete_tenant"})
+# Directive types are the platform's, and which need approval is asked by their names.
+NOT_A_TENANTS_OWN = frozenset(
+    {
+        *("read_package", "install_package", "delete_tenant"),
+        *("read_approval_policy", "change_approval_policy"),
+    }
+)
 STREAMS = frozenset({"follow_signals"})
 
 BODIES: dict[str, Any] = {
@@ -34,6 +44,10 @@ BODIES: dict[str, Any] = {
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
     "add_member": {"email": "new@example.org", "role": "viewer"},
     "issue_key": {"kind": "user", "name": "new", "role": "viewer", "scopes": ["signals:read"]},
+    "approve_approval": {"hash": "0" * 64},
+    "reject_approval": {"hash": "0" * 64, "reason": "not like this"},
+    "edit_approval": {"params": {}},
+    "change_approval_policy": {"required": True, "roles": ["owner"]},
     "create_tenant": {"slug": "acme-new", "name": "Acme"},
     "delete_tenant": {"confirm": "nobody-here"},
 }
@@ -78,6 +92,10 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
     actor = Actor("user:somebody", "owner")
     async with database.tenant(tenant.schema) as session:
         directive, installation = await packages.install(session, tenant, DIGEST, {}, actor)
+        kind = find_type("package.disable")
+        await change_terms(session, kind, required=True, policy=ApprovalPolicy(), by=actor)
+        waiting = await packages.disable(session, tenant, installation.id, actor)
+        (approval,) = await approvals.list_approvals(session, directive_id=waiting.id)
         execution = await executions.create(session, "test", directive_id=directive.id)
         signal_id = await emit(session, NewSignal(type="test.object", data={}))
     user_id = await keys.member(tenant, f"second@{tenant.slug}.example.org", "admin")
@@ -87,9 +105,11 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
     found: dict[str, UUID] = {
         "signal_id": signal_id,
         "directive_id": directive.id,
+        "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,
         "user_id": user_id,
         "key_id": key.id,
+        "correlation_id": directive.id,
     }
     return {name: str(value) for name, value in found.items()}

@@ -25,6 +25,7 @@ _ANY = {
     name: str(uuid4())
     for name in (
         *("signal_id", "directive_id", "execution_id", "installation_id", "user_id", "key_id"),
+        "correlation_id",
     )
 } | {"slug": "nobody-here"}
 
@@ -110,7 +111,7 @@ async def test_a_viewer_with_every_scope_changes_nothing(
             client = operator if "/tenants" in operation.path else viewer
             answer = await operation.call(client, _ANY)
             assert problem_id(answer, 403) == "forbidden", operation.id
-            assert answer.json()["role"] == "admin"
+            assert answer.json()["role"] in ("member", "admin", "owner"), operation.id
             refused.append(operation.id)
     assert len(refused) >= 12
 
