@@ -5,8 +5,8 @@ import json
 
 from rich.console import Console
 
-from bench import ingest
-from bench.report import show
+from bench import ingest, timeline
+from bench.report import Bound, Ratio, show, show_bounds
 
 
 def main() -> None:
@@ -14,12 +14,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement")
     parser.add_argument("--json", action="store_true", help="the ratios as one JSON document")
+    parser.add_argument("--only", choices=("ingest", "timeline"), help="one part alone")
     arguments = parser.parse_args()
     console = Console(stderr=arguments.json, soft_wrap=True)
-    ratios = ingest.measure(console, arguments.seconds)
-    show(console, ratios)
+    measured: list[Ratio | Bound] = []
+    if arguments.only in (None, "ingest"):
+        ratios = ingest.measure(console, arguments.seconds)
+        show(console, ratios)
+        measured += ratios
+    if arguments.only in (None, "timeline"):
+        bounds = timeline.measure(console)
+        show_bounds(console, bounds)
+        measured += bounds
     if arguments.json:
-        print(json.dumps([ratio.as_json() for ratio in ratios]))
+        print(json.dumps([one.as_json() for one in measured]))
 
 
 if __name__ == "__main__":

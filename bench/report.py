@@ -33,6 +33,25 @@ class Ratio:
         return {**asdict(self), "ratio": round(self.ratio, 2), "met": self.met}
 
 
+@dataclass(frozen=True)
+class Bound:
+    """``value`` in ``unit``, which may be at most ``most``."""
+
+    name: str
+    value: float
+    unit: str
+    most: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is within the bound."""
+        return self.value <= self.most
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {**asdict(self), "met": self.met}
+
+
 def show(console: Console, ratios: list[Ratio]) -> None:
     """All of them as a table."""
     table = Table(title="Measured in this run, on this machine", title_justify="left", box=None)
@@ -46,6 +65,21 @@ def show(console: Console, ratios: list[Ratio]) -> None:
             f"{one.against:,.0f} {one.unit}",
             f"{one.ratio:.2f}×",
             f"≥ {one.target}×",
+            "met" if one.met else "NOT MET",
+        )
+    console.print(table)
+
+
+def show_bounds(console: Console, bounds: list[Bound]) -> None:
+    """Figures that have a bound of their own, as a table."""
+    table = Table(title="Measured in this run, on this machine", title_justify="left", box=None)
+    for column in ("what", "figure", "target", ""):
+        table.add_column(column)
+    for one in bounds:
+        table.add_row(
+            one.name,
+            f"{one.value:,.1f} {one.unit}",
+            f"≤ {one.most:g} {one.unit}",
             "met" if one.met else "NOT MET",
         )
     console.print(table)
