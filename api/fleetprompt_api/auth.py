@@ -56,6 +56,9 @@ class Allowed:
 AnyKey = Annotated[Identity, Depends(Allowed())]
 SignalsRead = Annotated[Identity, Depends(Allowed(Scope.SIGNALS_READ))]
 DirectivesRead = Annotated[Identity, Depends(Allowed(Scope.DIRECTIVES_READ))]
+# Whose role may decide about one approval is for its terms to say; nobody below a member ever may.
+ApprovalsDecide = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "member"))]
+ApprovalsGovern = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "owner"))]
 ExecutionsRead = Annotated[Identity, Depends(Allowed(Scope.EXECUTIONS_READ))]
 PackagesRead = Annotated[Identity, Depends(Allowed(Scope.PACKAGES_READ))]
 PackagesWrite = Annotated[Identity, Depends(Allowed(Scope.PACKAGES_WRITE, "admin"))]

@@ -27,6 +27,7 @@ class Scope(StrEnum):
     SIGNALS_WRITE = "signals:write"
     SIGNALS_READ = "signals:read"
     DIRECTIVES_READ = "directives:read"
+    APPROVALS_DECIDE = "approvals:decide"
     EXECUTIONS_READ = "executions:read"
     PACKAGES_READ = "packages:read"
     PACKAGES_WRITE = "packages:write"

@@ -25,9 +25,10 @@ _ANY = {
     name: str(uuid4())
     for name in (
         *("signal_id", "directive_id", "execution_id", "installation_id", "user_id", "key_id"),
+        "approval_id",
         "correlation_id",
     )
-} | {"slug": "nobody-here"}
+} | {"slug": "nobody-here", "directive_type": "nobody.here"}
 
 
 async def test_t23_another_tenants_object_is_missing_like_one_that_never_was(

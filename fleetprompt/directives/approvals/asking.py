@@ -1,5 +1,6 @@
 """Asking for an approval: a new version of what a directive would do, and telling of it."""
 
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -59,7 +60,7 @@ async def ask_for_approval(
         version=version,
         proposed_by=proposed_by,
         approvals_needed=policy.approvals,
-        expires_at=made.expires_at.isoformat(),
+        expires_at=made.expires_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     )
     return made
 
