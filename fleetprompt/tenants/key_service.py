@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select, text, update
@@ -29,6 +30,7 @@ from fleetprompt.tenants.keys import (
     Role,
     Scope,
     at_least,
+    fits_connector_id,
     hint_of,
     lesser,
     make_token,
@@ -40,6 +42,8 @@ from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.master_key import load_master_key
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _SEEN_EVERY = 60.0  # seconds between notes of a key's last use, so that a busy key is no hot row
 _CACHE_LIMIT = 10_000
@@ -155,10 +159,10 @@ def _check(request: KeyRequest, scopes: Iterable[str], allowed: frozenset[Scope]
         errors.append(
             {"pointer": "/connector_id", "detail": "a connector key has one, others have none"}
         )
-    elif request.connector_id is not None and not (
-        0 < len(request.connector_id) <= 128 and request.connector_id.isprintable()
-    ):
-        errors.append({"pointer": "/connector_id", "detail": "1 to 128 printable characters"})
+    elif request.connector_id is not None and not fits_connector_id(request.connector_id):
+        errors.append(
+            {"pointer": "/connector_id", "detail": "1 to 128 printable characters, not 'platform'"}
+        )
     if request.expires_at is not None and request.expires_at.tzinfo is None:
         errors.append({"pointer": "/expires_at", "detail": "needs a zone, such as …T12:00:00Z"})
     if errors:
@@ -202,6 +206,21 @@ _SEEN = text(
 )
 
 
+class _Known:
+    """A key that was looked up, or is being: good until ``until``, asked again from ``renew_at`` on.
+
+    Both count from the beginning of the look-up, so that revocation is bounded by ``keep`` seconds.
+    """
+
+    __slots__ = ("looking", "renew_at", "renewing", "until")
+
+    def __init__(self, looking: "asyncio.Task[Identity]", now: float, keep: float) -> None:
+        self.looking = looking
+        self.until = now + keep
+        self.renew_at = now + keep / 2
+        self.renewing = False
+
+
 class KeyRing:
     """Recognises keys, with a cache shorter than the second that revocation is promised in."""
 
@@ -210,9 +229,9 @@ class KeyRing:
         self._hash_key = hash_key(settings)
         self._clock = clock
         self._keep = settings.key_cache_seconds
-        self._known: dict[str, tuple[float, asyncio.Future[Identity]]] = {}
+        self._known: dict[str, _Known] = {}
         self._seen: dict[UUID, float] = {}
-        self._notes: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def identify(self, token: str) -> Identity:
         """Whose key this is; UnauthenticatedError if it is unknown, expired or revoked.
@@ -221,24 +240,35 @@ class KeyRing:
         """
         now = time.monotonic()
         entry = self._known.get(token)
-        if entry is not None and now < entry[0]:
-            identity = await asyncio.shield(entry[1])
+        if entry is not None and now < entry.until:
+            if now >= entry.renew_at and not entry.renewing:
+                # Asked again before it runs out, so that under load nobody waits for the look-up.
+                entry.renewing = True
+                self._remember(token, now)
         else:
             if not well_formed(token):
                 raise UnauthenticatedError("This is not a FleetPrompt API key.")
-            if len(self._known) >= _CACHE_LIMIT:
-                self._known.clear()
-            looking = asyncio.ensure_future(self._look_up(token))
-            # A look-up that nobody waits for any more may fail unheard.
-            looking.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._known[token] = (now + self._keep, looking)
-            try:
-                identity = await asyncio.shield(looking)
-            except FleetPromptError:
-                self._known.pop(token, None)
-                raise
+            entry = self._remember(token, now)
+        identity = await asyncio.shield(entry.looking)
         self._note_use(identity.key_id, now)
         return identity
+
+    def _remember(self, token: str, now: float) -> "_Known":
+        """Start a look-up; its answer replaces the former one only when it is there."""
+        if len(self._known) >= _CACHE_LIMIT:
+            self._known.clear()
+        made = _Known(self._begin(self._look_up(token)), now, self._keep)
+        if token not in self._known or now >= self._known[token].until:
+            self._known[token] = made
+        # A look-up that nobody waits for may fail unheard.
+        made.looking.add_done_callback(lambda _: self._settle(token, made))
+        return made
+
+    def _settle(self, token: str, made: "_Known") -> None:
+        if made.looking.cancelled() or made.looking.exception() is not None:
+            self._known.pop(token, None)
+        else:
+            self._known[token] = made
 
     async def _look_up(self, token: str) -> Identity:
         async with self._database.platform() as session:
@@ -263,9 +293,13 @@ class KeyRing:
         if len(self._seen) >= _CACHE_LIMIT:
             self._seen.clear()
         self._seen[key_id] = now
-        task = asyncio.create_task(self._write_use(key_id))
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        self._begin(self._write_use(key_id))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     async def _write_use(self, key_id: UUID) -> None:
         try:
@@ -275,5 +309,5 @@ class KeyRing:
             log.warning("a key's last use was not noted", extra={"reason": error.id})
 
     async def close(self) -> None:
-        """Wait for notes of use that are under way."""
-        await asyncio.gather(*self._notes)
+        """Wait for what is under way."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)

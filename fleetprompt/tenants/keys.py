@@ -27,8 +27,10 @@ class Scope(StrEnum):
     SIGNALS_WRITE = "signals:write"
     SIGNALS_READ = "signals:read"
     DIRECTIVES_READ = "directives:read"
+    DIRECTIVES_EXECUTE = "directives:execute"
     APPROVALS_DECIDE = "approvals:decide"
     EXECUTIONS_READ = "executions:read"
+    EXECUTIONS_WRITE = "executions:write"
     PACKAGES_READ = "packages:read"
     PACKAGES_WRITE = "packages:write"
     MEMBERS_MANAGE = "members:manage"
@@ -37,7 +39,7 @@ class Scope(StrEnum):
 
 
 TENANT_SCOPES = frozenset(Scope) - {Scope.TENANTS_ADMIN}
-CONNECTOR_SCOPES = frozenset({Scope.SIGNALS_WRITE, Scope.DIRECTIVES_READ})
+CONNECTOR_SCOPES = frozenset({Scope.SIGNALS_WRITE, Scope.DIRECTIVES_READ, Scope.DIRECTIVES_EXECUTE})
 
 
 def _base62(number: int, length: int) -> str:
@@ -68,6 +70,11 @@ def token_hash(hash_key: bytes, token: str) -> bytes:
 def hint_of(token: str) -> str:
     """Enough to tell keys apart in a list and not enough to guess one: ``fp_user_Ab3…``."""
     return token[: token.rindex("_") + 4] + "…"
+
+
+def fits_connector_id(text: str) -> bool:
+    """Whether a connector may be called this; "platform" is who works off all other directives."""
+    return 0 < len(text) <= 128 and text.isprintable() and text != "platform"
 
 
 def at_least(role: str | None, needed: Role) -> bool:

@@ -209,3 +209,23 @@ async def test_a_persons_key_can_do_no_more_than_the_person_may_now(
         assert all(key.revoked_at for key in await list_keys(session, tenant))
     with pytest.raises(UnauthenticatedError):
         await KeyRing(database, settings).identify(token)
+
+
+async def test_a_key_in_use_is_asked_for_again_before_anybody_must_wait(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    token = await issue(database, settings, tenant)
+    ring = KeyRing(database, settings.model_copy(update={"key_cache_seconds": 1.0}))
+    await ring.identify(token)
+    longest = 0.0
+    ends = time.monotonic() + 2.5
+    while time.monotonic() < ends:
+        begun = time.monotonic()
+        waiting = ring.identify(token)
+        with pytest.raises(StopIteration):
+            # Answered without giving way to the event loop even once: no look-up was waited for.
+            for _ in range(2):
+                waiting.send(None)
+        longest = max(longest, time.monotonic() - begun)
+        await asyncio.sleep(0.01)
+    await ring.close()
