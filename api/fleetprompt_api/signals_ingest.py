@@ -85,11 +85,11 @@ def bearer_token(request: Request) -> str:
 
 
 def _producer(identity: Identity, *, connector: bool) -> Producer:
-    if not connector:
-        return Producer()
-    if identity.kind != "conn":
+    if identity.kind == "conn":
+        return Producer(needs_key=True, connector_id=identity.connector_id)
+    if connector:
         raise ForbiddenError("This address is for connectors. Use a connector's key.")
-    return Producer(needs_key=True, connector_id=identity.connector_id)
+    return Producer()
 
 
 def _is_ndjson(request: Request) -> bool:

@@ -85,6 +85,10 @@ def migrate_tenant(url: str, schema: str) -> None:
     engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        # Two runs at once do one schema after the other; the later one finds nothing left to do.
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:schema, 1))"), {"schema": schema}
+        )
         connection.execute(text(f"SET LOCAL search_path = {quote_identifier(schema)}"))
         _upgrade(connection, "tenant", schema)
         connection.execute(

@@ -135,7 +135,9 @@ _SHAPES = {
 def key_of(dedupe_key: str | None, source: str, source_event_id: str | None) -> UUID | None:
     """What is unique in a tenant: 128 bits of SHA-256 over the dedupe key, else the producer's own id."""
     if dedupe_key is not None:
-        text = f"k\0{dedupe_key}"
+        # The platform's keys can be foreseen, so no producer's may stand in their way.
+        kind = "p" if source.startswith(RESERVED_SOURCES) else "k"
+        text = f"{kind}\0{dedupe_key}"
     elif source_event_id is not None:
         text = f"e\0{source}\0{source_event_id}"
     else:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import psycopg
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,12 @@ class Listener:
             await asyncio.sleep(1)
 
     def _wake(self, payload: str) -> None:
-        schemas = json.loads(payload)
+        try:
+            schemas = msgspec.json.decode(payload, type=list[str])
+        except msgspec.MsgspecError:
+            # Every login of the database may send on this channel.
+            log.warning("a notice that is not ours was passed over")
+            return
         if schemas == [_EVERYBODY]:
             schemas = list(self._waiters)
         for schema in schemas:

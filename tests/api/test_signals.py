@@ -93,6 +93,24 @@ async def test_a_connector_posts_at_its_own_address_and_a_user_does_not(
         assert problem_id(answer, 403) == "forbidden"
 
 
+async def test_a_connectors_key_means_the_same_at_either_address(
+    app: FastAPI, keys: Keys, tenant: Tenant
+) -> None:
+    """Neither without a dedupe key nor in another connector's name, wherever it posts."""
+    async with calling(app, await keys.connector(tenant)) as client:
+        for path in ("/api/v1/signals", "/api/edge/v1/signals"):
+            for body, pointer in (
+                (signal(), "/dedupe_key"),
+                (
+                    signal(dedupe_key="k", metadata={"connector_id": "somebody-else"}),
+                    "/metadata/connector_id",
+                ),
+            ):
+                answer = await client.post(path, json=body)
+                assert problem_id(answer, 422) == "invalid"
+                assert [each["pointer"] for each in answer.json()["errors"]] == [pointer]
+
+
 async def test_concurrent_posts_of_one_key_store_one_signal(
     owner_client: httpx.AsyncClient,
 ) -> None:

@@ -4,8 +4,11 @@ import asyncio
 import importlib
 import pkgutil
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import RFC_4122
 
 import psycopg
 import pytest
@@ -19,8 +22,11 @@ import fleetprompt
 from fleetprompt.db.base import PlatformBase, TenantBase
 from fleetprompt.db.engine import Database, quote_identifier
 from fleetprompt.db.migrate import MigrationState, head, migrate, migrate_tenant, state
+from fleetprompt.db.migrations.platform.versions.p0001_platform import UUID7_BEFORE_18
+from fleetprompt.db.roles import create_tenant_schema, drop_tenant_schema
 from fleetprompt.db.urls import sqlalchemy_url
 from fleetprompt.errors import ConflictError, DatabaseUnavailableError
+from fleetprompt.ids import new_id
 from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
@@ -148,3 +154,30 @@ def _counts(difference: object, metadata: MetaData) -> bool:
         "modify_type",
         "modify_nullable",
     )
+
+
+def test_two_runs_at_once_bring_the_same_new_schema_up_to_date(url: str) -> None:
+    """Two replicas that start together both migrate."""
+    schema = f"org_t{new_id().hex[-12:]}"
+    with psycopg.connect(url) as connection:
+        create_tenant_schema(connection, schema)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(migrate_tenant, url, schema) for _ in range(4)]:
+            done.result()
+    with psycopg.connect(url) as connection:
+        drop_tenant_schema(connection, schema)
+
+
+def test_ids_made_by_an_older_postgresql_are_uuid_7_and_keep_their_order(url: str) -> None:
+    """Before 18 there is no uuidv7(); the order of ids is the order of a directive's transitions."""
+    with psycopg.connect(url) as connection:
+        connection.execute(UUID7_BEFORE_18.replace("fleetprompt.uuid7", "pg_temp.older"))
+        made = [
+            row[0]
+            for row in connection.execute(
+                "SELECT pg_temp.older() FROM generate_series(1, 500), LATERAL pg_sleep(0.000001)"
+            )
+        ]
+    assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
+    assert made == sorted(made)
+    assert abs((made[-1].int >> 80) / 1000 - time.time()) < 60

@@ -6,8 +6,13 @@ import pytest
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
+from fleetprompt.db.urls import application_url
 from fleetprompt.errors import SecretFoundError
+from fleetprompt.settings import Settings
 from fleetprompt.signals.emit import NewSignal, emit
+from fleetprompt.signals.envelope import Producer, read_one
+from fleetprompt.signals.ingest import SignalWriter
+from fleetprompt.signals.models import Signal
 from fleetprompt.tenants.service import Tenant
 
 
@@ -81,3 +86,26 @@ async def test_what_json_cannot_hold_is_refused(database: Database, tenant: Tena
             await emit(session, NewSignal("a.b", {"n": float("nan")}))
         with pytest.raises(TypeError):
             await emit(session, NewSignal("a.b", {"n": object()}))
+
+
+async def test_a_producer_cannot_take_a_key_of_the_platforms_before_it_is_used(
+    settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    """The platform's keys can be foreseen; who sent one first would keep the platform's signal out."""
+    body = (
+        b'{"type":"order.placed","source":"shop","occurred_at":"2026-01-06T09:00:00Z",'
+        b'"dedupe_key":"package.installed:7"}'
+    )
+    writer = SignalWriter(application_url(settings), settings)
+    await writer.start()
+    try:
+        [forged] = await writer.submit(tenant.schema, [read_one(body, Producer())])
+    finally:
+        await writer.close()
+    async with database.tenant(tenant.schema) as session:
+        own = await emit(session, NewSignal("package.installed", dedupe_key="package.installed:7"))
+        again = await emit(
+            session, NewSignal("package.installed", dedupe_key="package.installed:7")
+        )
+        assert (await session.get_one(Signal, own)).type == "package.installed"
+    assert own == again != forged.id

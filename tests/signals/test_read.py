@@ -185,3 +185,25 @@ async def test_t11_a_killed_listener_comes_back(settings: Settings, owner: Datab
         await until(False)
         await until(True)
     await listener.close()
+
+
+@pytest.mark.parametrize("payload", ["", "no json", "5", "null", "[[]]", '[{"a": 1}]', '{"a": 1}'])
+async def test_a_notice_that_is_not_ours_does_not_end_the_listener(
+    settings: Settings, owner: Database, payload: str
+) -> None:
+    """Every login of the database may send a notice on any channel."""
+    listener = Listener(application_url(settings))
+    listener.start()
+    try:
+        async with asyncio.timeout(10):
+            while not listener.healthy:
+                await asyncio.sleep(0.01)
+            waiting = asyncio.create_task(listener.wait("org_a", 30))
+            async with owner.platform() as session:
+                for each in (payload, '["org_a"]'):
+                    await session.execute(
+                        text("SELECT pg_notify('fleetprompt_signals', :each)"), {"each": each}
+                    )
+            await waiting
+    finally:
+        await listener.close()
