@@ -70,6 +70,8 @@ def drop_tenant_schema(connection: Connection, schema: str) -> None:
             (schema,),
         )
     if _exists(connection, schema):
+        # An owner that is no superuser may drop for a role only as its member.
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
         connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
         connection.execute(sql.SQL("DROP ROLE {}").format(name))
 

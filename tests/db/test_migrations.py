@@ -181,3 +181,24 @@ def test_ids_made_by_an_older_postgresql_are_uuid_7_and_keep_their_order(url: st
     assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
     assert made == sorted(made)
     assert abs((made[-1].int >> 80) / 1000 - time.time()) < 60
+
+
+def test_an_owner_that_is_no_superuser_can_remove_a_tenant(url: str) -> None:
+    """Hosted PostgreSQL gives no superuser: CREATEROLE and a database of its own must do."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE hosted CREATEROLE NOLOGIN")
+        connection.execute(f"GRANT CREATE ON DATABASE {connection.info.dbname} TO hosted")
+        connection.execute("SET ROLE hosted")
+        schema = f"org_t{new_id().hex[-12:]}"
+        connection.execute(f'CREATE ROLE "{schema}" NOLOGIN')
+        connection.execute(f'CREATE SCHEMA "{schema}"')
+        connection.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO "{schema}"')
+        connection.execute("RESET ROLE")
+        connection.execute("GRANT USAGE ON SCHEMA fleetprompt TO hosted")
+        for table in ("stale_partitions", "directive_queue", "schedule_slots"):
+            connection.execute(f"GRANT SELECT, DELETE ON fleetprompt.{table} TO hosted")
+        connection.execute("SET ROLE hosted")
+        drop_tenant_schema(connection, schema)
+        connection.execute("RESET ROLE")
+        connection.execute("DROP OWNED BY hosted")
+        connection.execute("DROP ROLE hosted")
