@@ -25,7 +25,11 @@ from rich.panel import Panel
 
 from demo.story import Api, Told, create_tenant, tell
 from fleetprompt.db.engine import Database
+from fleetprompt.errors import FleetPromptError
 from fleetprompt.runtime.platform import Platform, running_platform
+from fleetprompt.runtime.ports import PortTakenError
+from fleetprompt.runtime.state_lock import AlreadyRunningError
+from fleetprompt.runtime.supervisor import SupervisorError
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
@@ -166,17 +170,18 @@ def run(once: bool) -> None:
         posted = len(_posts(page))
         say(f"the stand-in holds {posted} posts of this run: {page}")
         if not once:
-            _stay(platform, page, keys)
+            _stay(platform, page, hook, keys)
 
 
 def _posts(page: str) -> list[Any]:
     return list(httpx.get(f"{page.rstrip('/')}/_double/posts").json())
 
 
-def _stay(platform: Platform, page: str, keys: dict[str, str]) -> None:
+def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str]) -> None:
     console.rule("up until Ctrl-C")
     for name, url in (*platform.urls.items(), ("mattermost", page)):
         console.print(f"  {name:<12}{url}")
+    console.print(f"  webhook         {hook}")
     console.print(f"  operator's key: {keys['operator']}")
     console.print(f"  acme's key:     {keys['acme']}")
     with contextlib.suppress(KeyboardInterrupt):
@@ -189,7 +194,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     parser = argparse.ArgumentParser(prog="python -m demo")
     parser.add_argument("--once", action="store_true", help="end after the first digests")
-    run(parser.parse_args().once)
+    arguments = parser.parse_args()
+    try:
+        run(arguments.once)
+    except (SupervisorError, PortTakenError, AlreadyRunningError, FleetPromptError) as error:
+        sys.exit(f"demo: {error}")
 
 
 if __name__ == "__main__":

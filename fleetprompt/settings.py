@@ -103,7 +103,12 @@ class Settings(BaseSettings):
         default=2, ge=1, le=16, description="Connections that write signals, a process."
     )
     signal_retention_days: int = Field(
-        default=30, ge=1, description="Days that a signal is kept, unless the tenant says else."
+        default=30,
+        ge=1,
+        description=(
+            "Days that signals are meant to stay: how far back Dagster's grid reaches. Deleting by "
+            "age is not built yet; until then nothing is deleted."
+        ),
     )
     key_cache_seconds: float = Field(
         default=0.5,

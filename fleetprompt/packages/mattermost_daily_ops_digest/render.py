@@ -216,7 +216,7 @@ class _Writer:
         line = f"**Signals** · {wording.number(count)}"
         line += wording.delta(count, before.signals if before else None)
         others = [row for row in self.facts.types if not row.told]
-        return f"{line}: {wording.listing(others, 5)}" if others else line
+        return f"{line}, among them {wording.listing(others, 5)}" if others else line
 
     def _cost_line(self) -> Iterator[str]:
         used, before = self.facts.usage, self.facts.previous

@@ -43,6 +43,7 @@ ol { list-style:none; margin:0; padding:20px 28px 40px; max-width:920px }
   background:var(--code); color:var(--quiet); border-radius:4px; padding:2px 5px; margin:0 6px }
 time { color:var(--quiet); font-size:12.5px }
 .body { overflow-x:auto; overflow-wrap:anywhere } .body > :first-child { margin-top:2px }
+.body th, .body td { overflow-wrap:normal }
 .body > :last-child { margin-bottom:0 } .body p { margin:.4em 0 }
 .body h1,.body h2,.body h3,.body h4 { line-height:1.3; margin:.7em 0 .3em; font-size:1.15em }
 .body h1 { font-size:1.4em } .body h2 { font-size:1.25em }
