@@ -1,15 +1,18 @@
 """Executions: work that ran or is to run, with what it said."""
 
 from typing import Annotated, Literal
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import Query
 from pydantic import Field
 from starlette.requests import Request
+from starlette.responses import Response
 
-from fleetprompt.executions import schemas, service
+from fleetprompt.errors import NotFoundError
+from fleetprompt.executions import reported, schemas, service
 from fleetprompt.executions.models import Execution
-from fleetprompt_api.auth import ExecutionsRead, Platform
+from fleetprompt_api.auth import ExecutionsRead, ExecutionsWrite, Platform
 from fleetprompt_api.routing import router
 from fleetprompt_api.wire import Cursor, Limit, Links, Page, Text, Wire, page, read_cursor
 
@@ -33,6 +36,9 @@ class ExecutionView(Wire, schemas.ExecutionView):
             view.links["directive"] = f"/api/v1/directives/{execution.directive_id}"
         if execution.installation_id is not None:
             view.links["installation"] = f"/api/v1/installations/{execution.installation_id}"
+        if execution.correlation_id is not None:
+            chain = quote(execution.correlation_id, safe=":/")
+            view.links["timeline"] = f"/api/v1/timeline/{chain}"
         return view
 
 
@@ -60,10 +66,11 @@ async def list_executions(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[ExecutionView]:
-    """Executions, newest first."""
+    """Executions, newest first: the platform's own, and those that agents report."""
     before = read_cursor(cursor)
+    found: list[Execution | schemas.ExecutionView] = []
     async with platform.database.tenant(caller.tenant.schema) as session:
-        found = await service.list_executions(
+        found += await service.list_executions(
             session,
             kind=kind,
             state=state,
@@ -73,6 +80,16 @@ async def list_executions(
             before=before,
             limit=limit,
         )
+        if installation_id is None and directive_id is None:
+            found += await reported.list_reported(
+                session,
+                kind=kind,
+                state=state,
+                correlation_id=correlation_id,
+                before=before,
+                limit=limit,
+            )
+    found = sorted(found, key=lambda one: one.id, reverse=True)[:limit]
     return page(request, found, limit, lambda one: one.id, ExecutionView.of)
 
 
@@ -87,10 +104,35 @@ async def read_execution(
 ) -> ExecutionDetails:
     """One execution with its log."""
     async with platform.database.tenant(caller.tenant.schema) as session:
-        execution = await service.get(session, execution_id)
+        execution: Execution | schemas.ExecutionView
+        try:
+            execution = await service.get(session, execution_id)
+        except NotFoundError:
+            execution = await reported.get(session, execution_id)
         lines = await service.logs(session, execution_id, after=log_after, limit=_LOG_LINES)
     return ExecutionDetails(
         **ExecutionView.of(execution).model_dump(),
         logs=[LogLine.model_validate(line) for line in lines],
         next_log=lines[-1].id if len(lines) == _LOG_LINES else None,
     )
+
+
+@routes.post(
+    "/executions",
+    status_code=201,
+    responses={200: {"model": ExecutionView, "description": "It was reported before, the same."}},
+)
+async def report_execution(
+    told: schemas.ExecutionReport, caller: ExecutionsWrite, platform: Platform, response: Response
+) -> ExecutionView:
+    """Report an execution of an agent outside the platform: that it started, or how it ended.
+
+    Written as signals `agent.execution.started`, `completed` and `failed`, which an agent may send
+    itself as well. The same key is the same execution; saying the same again changes nothing (200).
+    """
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        execution, new = await reported.report(
+            session, told, reporter=caller.actor, now=platform.clock()
+        )
+    response.status_code = 201 if new else 200
+    return ExecutionView.of(execution)

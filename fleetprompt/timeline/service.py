@@ -14,9 +14,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.errors import NotFoundError
+from fleetprompt.executions import reported
 from fleetprompt.timeline.queries import FIND, GATHER, NEIGHBOURS
 from fleetprompt.timeline.schemas import LeftOut, Timeline
-from fleetprompt.timeline.wording import entry_of, place_of, run_entries
+from fleetprompt.timeline.wording import entry_of, moments_of, place_of, run_entries
 
 ENTRIES = 500
 MOST_ENTRIES = 1_000
@@ -112,6 +113,17 @@ class _Search:
         self.loose += loose
         return chains, loose
 
+    async def add_reported(self, session: AsyncSession) -> None:
+        """The executions of which agents' signals tell, beside those that have a row."""
+        if not any(
+            row.kind == "signal" and row.detail["type"].startswith("agent.execution.")
+            for row in self.rows.values()
+        ):
+            return
+        for told in await reported.of_chains(session, self.chains, self.loose, limit=self.most):
+            for row in moments_of(told):
+                self.rows[(row.kind, row.id, row.line, row.step)] = row
+
 
 async def what_happened(
     session: AsyncSession, asked: str, *, limit: int = ENTRIES, dagster_url: str | None = None
@@ -141,6 +153,7 @@ async def what_happened(
             break
     if not search.rows:
         raise NotFoundError("There is nothing under this correlation id or id.")
+    await search.add_reported(session)
     covered = [chain for chain in search.chains if chain != asked or _has(search, asked)]
     return _timeline(search, asked, correlation_id, covered, limit, dagster_url)
 

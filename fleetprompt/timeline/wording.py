@@ -1,10 +1,13 @@
 """A timeline's rows in words: the title, what is shown of the detail, and where to read on."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
+from fleetprompt.executions.schemas import ExecutionView
 from fleetprompt.timeline.schemas import Entry, Kind
 
 Place = tuple[datetime, int, int, str, int]
@@ -41,6 +44,40 @@ def entry_of(row: Any) -> Entry:
         detail={"correlation_id": row.correlation_id, **detail},
         links=_links(row.kind, str(row.id), detail),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment of an execution that agents report, in the shape of a gathered row."""
+
+    id: UUID
+    at: datetime
+    step: int
+    moment: str
+    correlation_id: str | None
+    causation_id: str | None
+    detail: dict[str, Any]
+    rank: int = 4
+    kind: str = "execution"
+    line: None = None
+
+
+def moments_of(told: ExecutionView) -> list[Moment]:
+    """The start and the end of a reported execution, as far as they are known."""
+    detail = told.model_dump(
+        mode="json",
+        exclude_none=True,
+        include={
+            *("kind", "state", "cost_usd", "tokens_in", "tokens_out", "causation_id"),
+            *("error_kind", "error_message", "reported_by"),
+        },
+    )
+    known = ((1, "started", told.started_at), (2, told.state, told.finished_at))
+    return [
+        Moment(told.id, at, step, moment, told.correlation_id, told.causation_id, detail)
+        for step, moment, at in known
+        if at is not None
+    ]
 
 
 def run_entries(rows: Iterable[Any], dagster_url: str | None) -> list[tuple[Place, Entry]]:

@@ -39,6 +39,7 @@ STREAMS = frozenset({"follow_signals"})
 BODIES: dict[str, Any] = {
     "post_signals_user": signal(),
     "post_signals_connector": signal(dedupe_key="k"),
+    "report_execution": {"key": "run-1", "kind": "support.drafts", "state": "started"},
     "install_package": {"config": {}},
     "configure_installation": {"config": {}},
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
