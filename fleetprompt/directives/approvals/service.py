@@ -96,7 +96,8 @@ async def approve(
     approval, directive = await locked(session, approval_id)
     policy = ApprovalPolicy.from_json(approval.policy)
     user_id = await check_decider(session, policy, by)
-    if await is_repeated(session, approval, "approve", shown, user_id):
+    repeated = await is_repeated(session, approval, "approve", shown, user_id)
+    if repeated and approval.state != "waiting":
         return approval
     await check_open(session, approval, directive, shown)
     known = directive_types() if types is None else types
@@ -105,7 +106,9 @@ async def approve(
         raise ConflictError("The approval policy has changed since this was asked; edit it anew.")
     if not policy.proposer_may_approve and by.actor.id in proposers(approval, directive):
         raise ForbiddenError("Who proposed it may not approve it; somebody else has to.")
-    await _record(session, approval, "approve", by, user_id, None)
+    if not repeated:
+        await _record(session, approval, "approve", by, user_id, None)
+    # Counted again for a repeated one too: an approver's role may have come back meanwhile.
     if await standing_approvals(session, approval, policy, directive) < policy.approvals:
         return approval
     await settle_approval(session, approval, "approved", settled_by=by.actor.id)
