@@ -121,8 +121,8 @@ GATHER = text(
         WHEN 'approval' THEN (
           SELECT jsonb_build_object('directive_id', directive_id, 'type', directive_type,
             'version', version, 'state', state, 'action_sha256', action_sha256,
-            'proposed_by', proposed_by, 'expires_at', expires_at, 'settled_by', settled_by,
-            'reason', reason)
+            'proposed_by', proposed_by, 'settled_by', settled_by, 'reason', reason,
+            'expires_at', (to_jsonb(expires_at AT TIME ZONE 'UTC') #>> '{}') || 'Z')
           FROM approvals WHERE id = first.id)
         WHEN 'decision' THEN (
           SELECT jsonb_build_object('approval_id', n.approval_id, 'directive_id', v.directive_id,
