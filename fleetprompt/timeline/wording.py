@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -33,6 +33,9 @@ def entry_of(row: Any) -> Entry:
     }
     title = _TITLES[row.kind](row.moment, detail)
     detail.pop("run_id", None)
+    if "expires_at" in detail:  # PostgreSQL writes it in the zone of its session
+        expires_at = datetime.fromisoformat(detail["expires_at"]).astimezone(UTC)
+        detail["expires_at"] = expires_at.isoformat().replace("+00:00", "Z")
     if row.kind == "signal" and "data" not in detail:
         detail["data_left_out"] = True
     kind: Kind = "approval" if row.kind == "decision" else row.kind

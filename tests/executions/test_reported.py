@@ -21,6 +21,8 @@ from fleetprompt.errors import (
 )
 from fleetprompt.executions import reported, service
 from fleetprompt.executions.schemas import ExecutionReport, ExecutionView
+from fleetprompt.packages.mattermost_daily_ops_digest.collect import collect
+from fleetprompt.schedules.local_time import Window
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.timeline.service import what_happened
@@ -187,3 +189,18 @@ async def test_another_tenants_reports_are_not_found(
     async with database.tenant(other.schema) as session:
         with pytest.raises(NotFoundError):
             await reported.get(session, told.id)
+
+
+async def test_the_digest_counts_a_reported_execution_once(
+    report: Report, database: Database, tenant: Tenant
+) -> None:
+    await report("started", started_at=NOON)
+    await report("failed", cost_usd="0.5", tokens_in=7, error_kind="auth", error_message="401")
+    now = datetime.now(UTC)
+    window = Window(now - timedelta(hours=1), now + timedelta(hours=1))
+    async with database.tenant(tenant.schema) as session:
+        facts = (await collect(session, window)).facts
+    assert (facts.usage.cost_usd, facts.usage.tokens_in) == (Decimal("0.5"), 7)
+    ended = [one for one in facts.outcomes if one.family == "execution"]
+    assert [(one.state, one.name, one.count) for one in ended] == [("failed", "support.drafts", 1)]
+    assert [(one.name, one.count) for one in facts.errors] == [("agent.execution.failed", 1)]
