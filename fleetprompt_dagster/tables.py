@@ -16,7 +16,7 @@ def table_asset(
     domain: str,
     kinds: set[str],
     description: str,
-    deps: Iterable[dg.AssetsDefinition] = (),
+    deps: Iterable[dg.AssetsDefinition | dg.AssetSpec] = (),
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Decorator of the function that writes the table's files for ``context.partition_keys``."""
     return dg.asset(

@@ -22,20 +22,29 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from fleetprompt.db.urls import application_url, owner_url, sqlalchemy_url
-from fleetprompt.errors import DatabaseUnavailableError, OverloadedError
+from fleetprompt.errors import DatabaseUnavailableError, NotFoundError, OverloadedError
 from fleetprompt.settings import Settings
+
+# Seconds that one statement of a transaction may take.
+STATEMENT_TIMEOUT = 30
 
 ENTER_TENANT = (
     "SELECT set_config('role', %(schema)s, true), set_config('search_path', %(path)s, true)"
 )
 _ENTER_TENANT = text(
-    "SELECT set_config('role', :schema, true), set_config('search_path', :path, true)"
+    "SELECT set_config('role', :schema, true), set_config('search_path', :path, true),"
+    f" set_config('statement_timeout', '{STATEMENT_TIMEOUT}s', true)"
 )
 
 
 def quote_identifier(name: str) -> str:
     """``name`` as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def tenant_path(schema: str) -> str:
+    """The search path of a tenant: its schema, and temporary tables last, not first as by default."""
+    return f"{quote_identifier(schema)}, pg_temp"
 
 
 class Database:
@@ -85,7 +94,7 @@ class Database:
         with _told():
             async with self._sessions() as session, session.begin():
                 await session.execute(
-                    _ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+                    _ENTER_TENANT, {"schema": schema, "path": tenant_path(schema)}
                 )
                 yield session
 
@@ -121,6 +130,15 @@ class _told:  # noqa: N801 - reads as a phrase where it is used
             raise OverloadedError(
                 "All database connections of this process are in use.", retry_after=1
             ) from error
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        if state == "57014":
+            raise OverloadedError(
+                f"The database took longer than {STATEMENT_TIMEOUT} s for this. Ask for less, such as a "
+                "shorter time or a type.",
+                retry_after=5,
+            ) from error
+        if state == "22023" and "set_config" in str(getattr(error, "statement", "")):
+            raise NotFoundError("This tenant is not there any more.") from error
         if is_disconnect(error):
             raise DatabaseUnavailableError(
                 "PostgreSQL does not answer; nothing was changed unless you were told so.",

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from fleetprompt.db.base import PLATFORM_SCHEMA
 from fleetprompt.db.engine import quote_identifier
+from fleetprompt.db.migrations import op
 from fleetprompt.db.roles import create_tenant_schema, ensure_roles
 from fleetprompt.db.urls import application_password, owner_url, sqlalchemy_url
 from fleetprompt.errors import ConflictError, DatabaseUnavailableError
@@ -68,7 +69,7 @@ def _upgrade(connection: Connection, chain: str, schema: str) -> None:
     context = MigrationContext.configure(
         connection, opts={"fn": steps, "version_table_schema": schema}
     )
-    with Operations.context(context):
+    with op.on(connection):
         context.run_migrations()
 
 
@@ -129,7 +130,10 @@ def migrate(
             f"PostgreSQL cannot be reached or refuses the owner's login: {type(error).__name__}. "
             "Check FLEETPROMPT_DATABASE_URL and that the server runs."
         ) from None
-    _platform(sqlalchemy_url(url))
+    try:
+        _platform(sqlalchemy_url(url))
+    except OperationalError as error:
+        raise _halted(PLATFORM_SCHEMA, error, 0, 0) from error
     progress(PLATFORM_SCHEMA, 0, 0)
 
     with psycopg.connect(url) as connection:

@@ -34,6 +34,12 @@ def ensure_roles(connection: Connection, application_password: str) -> None:
     connection.execute(
         sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(PLATFORM_SCHEMA))
     )
+    # A temporary table outlives its transaction on a pooled connection, and others would meet it.
+    connection.execute(
+        sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(
+            sql.Identifier(connection.info.dbname)
+        )
+    )
 
 
 def create_tenant_schema(connection: Connection, schema: str) -> None:

@@ -27,7 +27,7 @@ _ONE_DAY = text(
 _REPEATED_KEYS = text(
     "SELECT count(*) FROM (SELECT FROM signals WHERE dedupe_key IS NOT NULL"
     " AND occurred_at >= :start AND occurred_at < :end"
-    " GROUP BY dedupe_key HAVING count(*) > 1) AS repeated"
+    " GROUP BY dedupe_key, source IN ('platform', 'dagster') HAVING count(*) > 1) AS repeated"
 )
 
 

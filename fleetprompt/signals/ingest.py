@@ -24,7 +24,7 @@ import msgspec
 import psycopg
 from psycopg.rows import tuple_row
 
-from fleetprompt.db.engine import ENTER_TENANT, quote_identifier
+from fleetprompt.db.engine import ENTER_TENANT, tenant_path
 from fleetprompt.errors import (
     DatabaseUnavailableError,
     FleetPromptError,
@@ -234,7 +234,7 @@ class SignalWriter:
             for schema in sorted(by_schema):
                 requests = by_schema[schema]
                 await connection.execute(
-                    ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+                    ENTER_TENANT, {"schema": schema, "path": tenant_path(schema)}
                 )
                 rows = b",".join(item.encoded for r in requests for item in r.items)
                 cursors.append(await connection.execute(STORE, (f"[{rows.decode()}]",)))
@@ -282,9 +282,7 @@ class SignalWriter:
     ) -> dict[UUID, Stored]:
         rows = b",".join(item.encoded for item in items)
         async with connection.transaction():
-            await connection.execute(
-                ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
-            )
+            await connection.execute(ENTER_TENANT, {"schema": schema, "path": tenant_path(schema)})
             found = await connection.execute(COMPARE, (f"[{rows.decode()}]",))
             return {
                 id_: Stored(stored_id, "duplicate", content)

@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from fleetprompt.db.engine import ENTER_TENANT, quote_identifier
+from fleetprompt.db.engine import ENTER_TENANT, tenant_path
 from fleetprompt.errors import DatabaseUnavailableError, FleetPromptError, InvalidError
 from fleetprompt.signals.envelope import Accepted
 from fleetprompt.signals.statements import STORE
@@ -48,7 +48,7 @@ async def explain(
         try:
             async with connection.transaction(force_rollback=True):
                 await connection.execute(
-                    ENTER_TENANT, {"schema": schema, "path": quote_identifier(schema)}
+                    ENTER_TENANT, {"schema": schema, "path": tenant_path(schema)}
                 )
                 await connection.execute(STORE, (f"[{item.encoded.decode()}]",))
         except REFUSALS as refused:

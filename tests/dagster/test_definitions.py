@@ -55,19 +55,21 @@ def test_the_definitions_are_valid_and_complete() -> None:
         for key in graph.get_all_asset_keys()
     }
     assert assets == {
-        "signals": ("signals", "MultiPartitionsDefinition", []),
+        "signal_store": ("signals", "NoneType", []),
+        "schedule_slots": ("digests", "NoneType", []),
+        "signals": ("signals", "MultiPartitionsDefinition", ["signal_store"]),
         "daily_counts": ("signals", "MultiPartitionsDefinition", ["signals"]),
-        "daily_digest": ("digests", "MultiPartitionsDefinition", ["signals"]),
+        "daily_digest": ("digests", "MultiPartitionsDefinition", ["schedule_slots", "signals"]),
         "directive_queue": ("directives", "NoneType", []),
     }
     assert sorted(
         f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
     ) == [
-        "daily_digest:every_digest_is_on_time",
         "directive_queue:no_directive_is_stuck",
-        "signals:dedupe_keys_are_unique",
-        "signals:no_day_stays_stale",
-        "signals:signals_match_postgresql",
+        "schedule_slots:every_digest_is_on_time",
+        "signal_store:dedupe_keys_are_unique",
+        "signal_store:no_day_stays_stale",
+        "signal_store:signals_match_postgresql",
     ]
     jobs = {
         job.name: (job.run_tags.get("dagster/priority"), job.run_tags.get("dagster/max_runtime"))

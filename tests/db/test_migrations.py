@@ -202,3 +202,23 @@ def test_an_owner_that_is_no_superuser_can_remove_a_tenant(url: str) -> None:
         connection.execute("RESET ROLE")
         connection.execute("DROP OWNED BY hosted")
         connection.execute("DROP ROLE hosted")
+
+
+async def test_many_tenants_that_are_behind_are_migrated_at_once_each_on_its_own_connection(
+    settings: Settings, url: str, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    tenants = [await new_tenant() for _ in range(6)]
+    with psycopg.connect(url) as connection:
+        for tenant in tenants:
+            drop_tenant_schema(connection, tenant.schema)
+            create_tenant_schema(connection, tenant.schema)
+    _set_back(url, [tenant.schema for tenant in tenants])
+    migrate(settings, jobs=6)
+    assert state(settings).current
+    with psycopg.connect(url) as connection:
+        counts = dict(
+            connection.execute(
+                "SELECT schemaname, count(*) FROM pg_tables WHERE schemaname LIKE 'org\\_%' GROUP BY 1"
+            ).fetchall()
+        )
+    assert len({counts[tenant.schema] for tenant in tenants}) == 1

@@ -13,7 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
 from fleetprompt.db.urls import application_url
-from fleetprompt.errors import DatabaseUnavailableError, InvalidError, OverloadedError
+from fleetprompt.errors import (
+    DatabaseUnavailableError,
+    InvalidError,
+    NotFoundError,
+    OverloadedError,
+)
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, schema_of
 
@@ -93,7 +98,10 @@ async def test_t20_nothing_of_a_tenant_stays_on_a_connection(
     single = settings.model_copy(update={"database_pool_size": 1})
     async with Database.application(single) as database:
         before = await where_am_i(database, None)
-        assert await where_am_i(database, tenant.schema) == (tenant.schema, f'"{tenant.schema}"')
+        assert await where_am_i(database, tenant.schema) == (
+            tenant.schema,
+            f'"{tenant.schema}", pg_temp',
+        )
         assert await where_am_i(database, None) == before
 
         with pytest.raises(ZeroDivisionError):
@@ -184,3 +192,24 @@ def test_t22_schemas_are_injective_and_fit(first: str, second: str) -> None:
             return
     assert (schemas[0] == schemas[1]) == (first == second)
     assert all(len(schema.encode()) <= 63 for schema in schemas)
+
+
+async def test_nobody_leaves_a_temporary_table_for_the_next_tenant(
+    database: Database, tenant: Tenant
+) -> None:
+    assert (
+        await denied(database, "CREATE TEMPORARY TABLE signals (id int)", tenant.schema) == "42501"
+    )
+
+
+async def test_a_statement_that_takes_too_long_is_told(database: Database, tenant: Tenant) -> None:
+    with pytest.raises(OverloadedError, match="took longer"):
+        async with database.tenant(tenant.schema) as session:
+            await session.execute(text("SELECT set_config('statement_timeout', '50ms', true)"))
+            await session.execute(text("SELECT pg_sleep(5)"))
+
+
+async def test_a_tenant_that_was_deleted_is_not_found(database: Database) -> None:
+    with pytest.raises(NotFoundError):
+        async with database.tenant("org_never-was"):
+            pass

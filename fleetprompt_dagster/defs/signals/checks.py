@@ -7,7 +7,7 @@ import dagster as dg
 from fleetprompt.lake.audit import Difference, differences, overdue_days, repeated_keys
 from fleetprompt.lake.stale import TODAY_SETTLES_AT_MOST
 from fleetprompt.tenants.service import Tenant, active_tenants
-from fleetprompt_dagster.defs.signals.assets import signals
+from fleetprompt_dagster.defs.signals.assets import signal_store
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 
@@ -32,7 +32,7 @@ def _tenants(opened: OpenPlatform) -> list[Tenant]:
 
 
 @dg.asset_check(
-    asset=signals,
+    asset=signal_store.key,
     description=(
         "The last seven days' files hold as many signals as PostgreSQL, for every tenant. Days that "
         "wait to be written again are not counted. To recover: materialise the days named here."
@@ -77,7 +77,7 @@ def signals_match_postgresql(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=signals,
+    asset=signal_store.key,
     description=(
         "No tenant has two signals with one dedupe key in the last seven days. To recover: see which "
         "producer wrote past ingest; ingest and the platform's own signals go through `signal_keys`."
@@ -111,7 +111,7 @@ def dedupe_keys_are_unique(platform: PlatformResource) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=signals,
+    asset=signal_store.key,
     description=(
         "No day waits too long to be written again. To recover: see the failed runs of "
         "`rebuild_stale_days` for why, and that the sensor `stale_days` is on."

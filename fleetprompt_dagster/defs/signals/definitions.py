@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from fleetprompt_dagster.defs.signals.assets import daily_counts, signals
+from fleetprompt_dagster.defs.signals.assets import daily_counts, signal_store, signals
 from fleetprompt_dagster.defs.signals.checks import (
     dedupe_keys_are_unique,
     no_day_stays_stale,
@@ -12,7 +12,7 @@ from fleetprompt_dagster.defs.signals.jobs import rebuild_stale_days
 from fleetprompt_dagster.defs.signals.sensors import stale_days_sensor
 
 definitions = dg.Definitions(
-    assets=[signals, daily_counts],
+    assets=[signal_store, signals, daily_counts],
     asset_checks=[signals_match_postgresql, dedupe_keys_are_unique, no_day_stays_stale],
     jobs=[rebuild_stale_days],
     sensors=[stale_days_sensor],

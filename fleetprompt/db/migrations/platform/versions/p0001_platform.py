@@ -1,7 +1,8 @@
 """The platform's own tables: who there is, what needs attention, and when."""
 
-from alembic import op
 from sqlalchemy import text
+
+from fleetprompt.db.migrations import op
 
 revision = "p0001"
 down_revision = None

@@ -1,6 +1,6 @@
 """A tenant's tables. No schema is named: the runner sets the search path."""
 
-from alembic import op
+from fleetprompt.db.migrations import op
 
 revision = "t0001"
 down_revision = None

@@ -1,6 +1,6 @@
 """Approvals: what was shown to people, what they decided, and who may decide."""
 
-from alembic import op
+from fleetprompt.db.migrations import op
 
 revision = "t0002"
 down_revision = "t0001"

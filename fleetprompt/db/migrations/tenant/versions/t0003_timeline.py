@@ -1,6 +1,6 @@
 """Indexes for "what happened?": causes and consequences, and executions that agents report."""
 
-from alembic import op
+from fleetprompt.db.migrations import op
 
 revision = "t0003"
 down_revision = "t0002"
