@@ -16,6 +16,7 @@ from fleetprompt_api import (
     approvals,
     directives,
     docs,
+    edge_directives,
     executions,
     health,
     installations,
@@ -44,6 +45,7 @@ _NOUNS = (
     stream,  # before signals, whose `/signals/{signal_id}` would take its path
     signals,
     directives,
+    edge_directives,
     approvals,
     approval_policies,
     executions,

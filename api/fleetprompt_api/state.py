@@ -17,6 +17,7 @@ from starlette.requests import Request
 from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.db.urls import application_url
+from fleetprompt.directives.doorbell import Doorbell
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.packages.signal_handlers import signal_handlers
 from fleetprompt.settings import Settings
@@ -63,6 +64,7 @@ class AppState:
     key_ring: KeyRing
     writer: SignalWriter
     listener: Listener
+    doorbell: Doorbell
     vault: Vault
     outbound: OutboundClient
     clock: Clock = system_clock
@@ -89,11 +91,13 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
             key_ring=NotingKeyRing(database, settings),
             writer=SignalWriter(url, settings, signal_handlers()),
             listener=Listener(url),
+            doorbell=Doorbell(database),
             vault=Vault(database, load_master_key(settings)),
             outbound=OutboundClient(settings),
         )
         await state.writer.start()
         state.listener.start()
+        state.doorbell.start()
         try:
             with _told_to_stop(state.closing):
                 yield state
@@ -101,6 +105,7 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
             state.closing.set()
             await state.writer.close()
             await state.listener.close()
+            await state.doorbell.close()
             await state.key_ring.close()
 
 

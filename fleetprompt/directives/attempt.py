@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.queue import ClaimedDirective, Settlement
-from fleetprompt.directives.types import AnyDirectiveType, Failure
+from fleetprompt.directives.types import AnyDirectiveType, Failure, RetryPolicy
 from fleetprompt.errors import (
     DatabaseUnavailableError,
     ErrorKind,
@@ -45,18 +45,18 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
     be. A cancelled attempt passes its cancellation on.
     """
     directive = context.directive
-    if kind is None:
+    if kind is None or kind.handler is None:
         return Settlement(
             "failed",
             error_kind="validation",
-            error_message=f"this platform has no directive type {directive.type!r}",
+            error_message=f"this platform has no handler for directives of type {directive.type!r}",
         )
     try:
         params = kind.params.model_validate(directive.params)
         async with asyncio.timeout(kind.timeout):
             return Settlement("succeeded", result=await kind.handler(context, params))
     except DirectiveFailed as error:
-        return _failed(kind, directive, error.error_kind, error.message, error.retry_after)
+        return settle_failure(kind, directive, error.error_kind, error.message, error.retry_after)
     except OutcomeUnknown as error:
         return Settlement("unknown", error_kind=error.error_kind, error_message=error.message)
     except ValidationError:
@@ -67,25 +67,27 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         )
     except TimeoutError:
         message = f"not done within {kind.timeout:g} s"
-        return _failed(kind, directive, "unknown", message, None)
+        return settle_failure(kind, directive, "unknown", message, None)
     except FleetPromptError as error:
         fallback: ErrorKind = "validation" if error.status < 500 else "unknown"
         reason = _KIND_OF_PROBLEM.get(type(error), fallback)
-        return _failed(kind, directive, reason, error.detail, error.retry_after)
+        return settle_failure(kind, directive, reason, error.detail, error.retry_after)
     except Exception as error:
         logger.exception("handler of %s failed", kind.name)
         message = f"unexpected {type(error).__name__} in the handler; the log has the details"
-        return _failed(kind, directive, "unknown", message, None)
+        return settle_failure(kind, directive, "unknown", message, None)
 
 
-def _failed(
-    kind: AnyDirectiveType,
+def settle_failure(
+    kind: AnyDirectiveType | None,
     directive: ClaimedDirective,
     error_kind: ErrorKind,
     message: str,
     retry_after: float | None,
 ) -> Settlement:
-    delay = kind.retry.delay(directive.attempt, error_kind, retry_after)
+    """Another attempt if the failure's class and the attempts that are left allow it, else the end."""
+    retry = RetryPolicy() if kind is None else kind.retry
+    delay = retry.delay(directive.attempt, error_kind, retry_after)
     if delay is None or directive.attempt >= directive.max_attempts:
         return Settlement("failed", error_kind=error_kind, error_message=message)
     return Settlement("pending", error_kind=error_kind, error_message=message, retry_in=delay)

@@ -54,3 +54,19 @@ class DirectiveTransition(TenantBase):
     error_kind: Mapped[str | None]
     error_message: Mapped[str | None]
     at: Mapped[SetByDatabase]
+
+
+class DirectiveReport(TenantBase):
+    """What a connector reported of one attempt, and what became of the directive; never changed."""
+
+    __tablename__ = "directive_reports"
+    directive_id: Mapped[UUID] = mapped_column(
+        ForeignKey(Directive.id, ondelete="CASCADE"), primary_key=True
+    )
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    lease_token: Mapped[UUID]
+    report_sha256: Mapped[str]
+    outcome: Mapped[str]
+    state: Mapped[str]
+    available_at: Mapped[datetime | None]
+    reported_at: Mapped[SetByDatabase]

@@ -19,11 +19,10 @@ from sqlalchemy.types import Uuid
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.approvals.release import refuse_unapproved
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.types import AnyDirectiveType, directive_types
+from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType, directive_types
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
 
-PLATFORM_TARGET = "platform"
 LOST_WORKER = "the worker of the last attempt went away; whether it had finished is not known"
 
 

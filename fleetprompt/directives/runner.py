@@ -21,18 +21,11 @@ from fleetprompt.db.engine import Database
 from fleetprompt.directives.attempt import record_end, run_handler
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.heart import Heart
-from fleetprompt.directives.queue import (
-    LOST_WORKER,
-    ClaimedDirective,
-    Settlement,
-    claim,
-    due_directives,
-    settle,
-)
+from fleetprompt.directives.queue import ClaimedDirective, Settlement, due_directives, settle
+from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.directives.wake import WakeUps
 from fleetprompt.errors import DatabaseUnavailableError, ErrorKind, OverloadedError, StaleLeaseError
-from fleetprompt.executions import service as executions
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
@@ -44,7 +37,6 @@ from fleetprompt.vault.service import Vault
 LEASE_SECONDS = 45.0
 POLL_SECONDS = 1.0
 
-_GIVEN_UP = Settlement("unknown", error_kind="unknown", error_message=LOST_WORKER)
 _LOST = Settlement("lost", error_kind="unknown", error_message="the lease was gone before the end")
 _AWAY = (DatabaseUnavailableError, OverloadedError)
 
@@ -207,8 +199,9 @@ class DirectiveRunner:
     async def _start(self, tenant: Tenant, ids: Sequence[UUID], ended: OnDone) -> _Attempts:
         """Claim and start; directives given up or refused are told to ``ended`` at once."""
         async with self.database.tenant(tenant.schema) as session:
-            found = await claim(
+            found = await take(
                 session,
+                tenant,
                 limit=len(ids),
                 owner=self.owner,
                 lease_seconds=self.lease_seconds,
@@ -216,19 +209,14 @@ class DirectiveRunner:
                 dagster_run_id=self.dagster_run_id,
                 types=self.types,
             )
-            ends = [*((lost, _GIVEN_UP) for lost in found.given_up), *found.refused]
-            running = await executions.start_for_directives(
-                session, found.claimed, dagster_run_id=self.dagster_run_id
-            )
-            for directive, end in ends:
-                kind = self.types.get(directive.type)
-                await record_end(session, tenant, directive, end, kind=kind, running=None)
-        for directive, end in ends:
+        for directive, end in found.ended:
             ended(self._outcome(tenant, directive, end, None, 0.0))
         attempts: _Attempts = set()
         for directive in found.claimed:
             self._heart.hold(tenant.schema, directive.id, directive.lease_token)
-            execution = RunningExecution(self.database, tenant.schema, running[directive.id])
+            execution = RunningExecution(
+                self.database, tenant.schema, found.executions[directive.id]
+            )
             attempts.add(asyncio.create_task(self._attempt(tenant, directive, execution)))
         return attempts
 

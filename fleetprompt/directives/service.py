@@ -18,7 +18,12 @@ from fleetprompt.directives.approvals.asking import ask_for_approval, first_acti
 from fleetprompt.directives.approvals.models import TenantApprovalPolicy
 from fleetprompt.directives.approvals.terms import terms_of
 from fleetprompt.directives.models import Directive, DirectiveTransition
-from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, find_type
+from fleetprompt.directives.types import (
+    PLATFORM_TARGET,
+    AnyDirectiveType,
+    DirectiveParams,
+    find_type,
+)
 from fleetprompt.errors import (
     ConflictError,
     ForbiddenError,
@@ -28,6 +33,7 @@ from fleetprompt.errors import (
     SecretFoundError,
 )
 from fleetprompt.ids import new_id
+from fleetprompt.tenants.keys import fits_connector_id
 from fleetprompt.tenants.service import Tenant
 
 KEY_LIMIT = 512
@@ -48,6 +54,7 @@ async def request_directive(
     available_at: datetime | None = None,
     expires_at: datetime | None = None,
     priority: int = 0,
+    target: str | None = None,
     types: Mapping[str, AnyDirectiveType] | None = None,
 ) -> tuple[Directive, bool]:
     """The directive of this idempotency key, and whether this call made it.
@@ -57,7 +64,8 @@ async def request_directive(
     IdempotencyMismatchError, params against the type's model an InvalidError with pointers, an
     actor without the role a ForbiddenError. Higher ``priority`` goes first. Call
     ``notify_directives`` after the commit to have it started at once. A type that needs approval, by
-    nature or by the tenant's terms, waits in ``awaiting_approval``.
+    nature or by the tenant's terms, waits in ``awaiting_approval``. ``target`` is the id of the
+    connector that shall do it, for types that connectors work off and for those alone.
     """
     found = find_type(kind, types)
     if not found.allows(actor.role):
@@ -69,6 +77,7 @@ async def request_directive(
             "This idempotency key cannot be used.",
             errors=[{"pointer": "/idempotency_key", "detail": f"1 to {KEY_LIMIT} characters"}],
         )
+    target = _check_target(found, target)
     checked = check_params(found, params)
     made = await session.scalar(
         insert(Directive)
@@ -83,7 +92,7 @@ async def request_directive(
             changed_by=actor.id,
             correlation_id=correlation_id,
             causation_id=causation_id,
-            target=found.target,
+            target=target,
             priority=priority,
             max_attempts=found.retry.max_attempts,
             available_at=available_at or func.now(),
@@ -100,13 +109,32 @@ async def request_directive(
     existing = (
         await session.scalars(select(Directive).where(Directive.idempotency_key == idempotency_key))
     ).one()
-    if existing.type != kind or not await _asked_with(session, existing, checked):
+    same = (existing.type, existing.target) == (kind, target)
+    if not same or not await _asked_with(session, existing, checked):
         raise IdempotencyMismatchError(
             f"The key belongs to directive {existing.id} of type {existing.type!r}, which was asked "
             "for with other content. Use a new key for a new request.",
             errors=[{"pointer": "/idempotency_key", "detail": "was used for something else"}],
         )
     return existing, False
+
+
+def _check_target(kind: AnyDirectiveType, target: str | None) -> str:
+    if kind.target == PLATFORM_TARGET:
+        if target is not None:
+            raise InvalidError(
+                f"{kind.name} is the platform's own work.",
+                errors=[
+                    {"pointer": "/target", "detail": "names a connector where none is asked for"}
+                ],
+            )
+        return PLATFORM_TARGET
+    if target is None or not fits_connector_id(target):
+        raise InvalidError(
+            f"{kind.name} is a connector's work.",
+            errors=[{"pointer": "/target", "detail": "the id of the connector that shall do it"}],
+        )
+    return target
 
 
 def _first_state(kind: AnyDirectiveType) -> ColumnElement[str]:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fleetprompt.tenants.service import Tenant
 
 ADMINISTRATORS: frozenset[Role] = frozenset({"owner", "admin"})
+# The target of directives that the platform works off; any other target is a connector's id.
+PLATFORM_TARGET = "platform"
 
 
 class DirectiveParams(BaseModel):
@@ -93,20 +95,29 @@ class DirectiveType(Generic[Params]):
     returns the directive's result, JSON without secrets. ``after_failure`` runs in the transaction
     that makes the directive failed or unknown, or calls it off for want of an approval. ``timeout``
     is in seconds, for one attempt. With ``approval`` it waits for people's word, on these terms or
-    the tenant's own (docs/decisions/approvals.md). Without a handler it is not the platform that
-    works it off (``target`` then names no ``platform``).
+    the tenant's own (docs/decisions/approvals.md).
+
+    With ``target`` "connector" there is no handler: whoever asks names a connector, which fetches
+    the directive and reports how it ended (docs/decisions/connector-delivery.md).
     """
 
     name: str
     summary: str
     params: type[Params]
-    handler: Handler[Params]
+    handler: Handler[Params] | None = None
     roles: frozenset[Role] = ADMINISTRATORS
-    target: str = "platform"
+    target: Literal["platform", "connector"] = "platform"
     timeout: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_failure: AfterFailure[Params] | None = None
     approval: ApprovalPolicy | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a type that nobody, or more than one side, would work off."""
+        if (self.handler is None) != (self.target == "connector"):
+            raise ValueError(
+                f"{self.name}: a handler is for the platform's types, and for those alone"
+            )
 
     def allows(self, role: Role) -> bool:
         """Whether an actor with this role may ask for it."""

@@ -6,7 +6,6 @@ whenever the connection is (T11).
 """
 
 import asyncio
-import contextlib
 import logging
 from types import TracebackType
 from typing import Self
@@ -18,6 +17,7 @@ from fleetprompt.db.engine import Database
 
 CHANNEL = "fleetprompt_directives"
 _RECONNECT_SECONDS = 2.0
+_CANCEL_AGAIN_SECONDS = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,15 @@ async def notify_directives(database: Database) -> None:
     """Tell workers that directives were committed."""
     async with database.platform() as session:
         await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended: the driver, too, may lose a single cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_SECONDS)
+    if not task.cancelled():
+        task.result()
 
 
 class WakeUps:
@@ -40,7 +49,9 @@ class WakeUps:
     async def wait(self, seconds: float) -> bool:
         """Whether a notification came within ``seconds``; one that came before counts once."""
         try:
-            await asyncio.wait_for(self._heard.wait(), seconds)
+            # Not wait_for, which in Python 3.11 loses a cancellation that meets what it waits for.
+            async with asyncio.timeout(seconds):
+                await self._heard.wait()
         except TimeoutError:
             return False
         self._heard.clear()
@@ -48,8 +59,14 @@ class WakeUps:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._listen())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._listening.wait(), _RECONNECT_SECONDS)
+        try:
+            async with asyncio.timeout(_RECONNECT_SECONDS):
+                await self._listening.wait()
+        except TimeoutError:
+            logger.warning("nothing is heard of directives yet; polling")
+        except asyncio.CancelledError:
+            await end_task(self._task)
+            raise
         return self
 
     async def __aexit__(
@@ -59,9 +76,7 @@ class WakeUps:
         tb: TracebackType | None,
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_task(self._task)
 
     async def _listen(self) -> None:
         while True:

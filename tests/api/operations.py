@@ -20,6 +20,7 @@ from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import DIGEST, Keys, signal
+from tests.directives.connector_types import connector_directive
 
 # Operations that answer to nobody in particular.
 OPEN = frozenset({"live", "ready", "moving"})
@@ -40,6 +41,13 @@ BODIES: dict[str, Any] = {
     "post_signals_user": signal(),
     "post_signals_connector": signal(dedupe_key="k"),
     "report_execution": {"key": "run-1", "kind": "support.drafts", "state": "started"},
+    "extend_lease": {"attempt": 1, "lease_token": str(UUID(int=1))},
+    "report_result": {
+        "attempt": 1,
+        "lease_token": str(UUID(int=1)),
+        "outcome": "succeeded",
+        "result": {},
+    },
     "install_package": {"config": {}},
     "configure_installation": {"config": {}},
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
@@ -65,9 +73,17 @@ class Operation:
     has_body: bool
     secured: bool
 
+    @property
+    def for_connectors(self) -> bool:
+        """Whether it answers to connectors' keys alone."""
+        return self.path.startswith("/api/edge/v1/directives")
+
     async def call(self, client: httpx.AsyncClient, values: dict[str, str]) -> httpx.Response:
         """Call it with these path values and a body that is good."""
         body = {"json": BODIES[self.id]} if self.has_body else {}
+        if self.for_connectors:
+            # Of the tenant's directives only a connector's own are at such an address.
+            values = values | {"directive_id": values["connector_directive_id"]}
         path = self.path.format(**{name: values[name] for name in self.parameters})
         return await client.request(self.method, path, **body)
 
@@ -92,6 +108,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
     """One object of each kind in a tenant: path parameter → id."""
     actor = Actor("user:somebody", "owner")
     async with database.tenant(tenant.schema) as session:
+        fetched = await connector_directive(session, tenant)
         directive, installation = await packages.install(session, tenant, DIGEST, {}, actor)
         kind = find_type("package.disable")
         await change_terms(session, kind, required=True, policy=ApprovalPolicy(), by=actor)
@@ -106,6 +123,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
     found: dict[str, UUID] = {
         "signal_id": signal_id,
         "directive_id": directive.id,
+        "connector_directive_id": fetched.id,
         "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,

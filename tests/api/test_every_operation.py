@@ -26,6 +26,7 @@ _ANY = {
     for name in (
         *("signal_id", "directive_id", "execution_id", "installation_id", "user_id", "key_id"),
         "approval_id",
+        "connector_directive_id",
         "correlation_id",
     )
 } | {"slug": "nobody-here", "directive_type": "nobody.here"}
@@ -38,8 +39,12 @@ async def test_t23_another_tenants_object_is_missing_like_one_that_never_was(
     own = await objects_of(database, keys, tenant)
     theirs = await objects_of(database, keys, other)
     checked = 0
-    async with calling(app, await keys.user(tenant)) as client:
+    async with (
+        calling(app, await keys.user(tenant)) as user,
+        calling(app, await keys.connector(tenant)) as connector,
+    ):
         for operation in operations(app):
+            client = connector if operation.for_connectors else user
             if not operation.parameters or operation.id in NOT_A_TENANTS_OWN:
                 continue
             unknown = set(operation.parameters) - set(theirs)
@@ -55,9 +60,9 @@ async def test_t23_another_tenants_object_is_missing_like_one_that_never_was(
             if operation.parameters and operation.method == "GET":
                 if operation.id in NOT_A_TENANTS_OWN:
                     continue
-                answer = await operation.call(client, own)
+                answer = await operation.call(user, own)
                 assert answer.status_code == 200, (operation.id, answer.text)
-    assert checked >= 12
+    assert checked >= 14
 
 
 async def test_every_operation_but_health_needs_a_key(app: FastAPI, keys: Keys) -> None:
@@ -109,6 +114,8 @@ async def test_a_viewer_with_every_scope_changes_nothing(
         for operation in operations(app):
             if operation.method == "GET" or operation.id.startswith("post_signals"):
                 continue
+            if operation.for_connectors:
+                continue
             client = operator if "/tenants" in operation.path else viewer
             answer = await operation.call(client, _ANY)
             assert problem_id(answer, 403) == "forbidden", operation.id
@@ -117,12 +124,32 @@ async def test_a_viewer_with_every_scope_changes_nothing(
     assert len(refused) >= 12
 
 
+async def test_connectors_operations_are_for_no_other_key_whatever_its_scopes_and_role(
+    app: FastAPI, database: Database, keys: Keys, tenant: Tenant
+) -> None:
+    own = await objects_of(database, keys, tenant)
+    async with (
+        calling(app, await keys.user(tenant)) as user,
+        calling(app, await keys.operator()) as operator,
+    ):
+        refused = [one for one in operations(app) if one.for_connectors]
+        for operation in refused:
+            for client in (user, operator):
+                answer = await operation.call(client, own)
+                assert problem_id(answer, 403) == "forbidden", operation.id
+    assert len(refused) == 3
+
+
 async def test_reading_answers_what_the_document_says(
     app: FastAPI, database: Database, keys: Keys, tenant: Tenant
 ) -> None:
     own = await objects_of(database, keys, tenant)
-    async with calling(app, await keys.user(tenant)) as client:
+    async with (
+        calling(app, await keys.user(tenant)) as user,
+        calling(app, await keys.connector(tenant)) as connector,
+    ):
         for operation in operations(app):
+            client = connector if operation.for_connectors else user
             if operation.method != "GET" or operation.id in STREAMS | NOT_A_TENANTS_OWN:
                 continue
             if "/tenants" in operation.path:
