@@ -172,7 +172,7 @@ def read_many(body: bytes, producer: Producer, *, lines: bool) -> list[Accepted 
     for index, item in enumerate(items):
         pointer = f"/{index}"
         try:
-            found.append(_accept(item, pointer, producer, suspect=suspect))
+            found.append(_accept(item, pointer, producer, suspect=suspect and is_suspect(item)))
         except MalformedError as error:
             refusal = InvalidError(
                 error.detail, errors=[{"pointer": pointer, "detail": error.detail}]

@@ -18,14 +18,26 @@ Pointed = dict[str, Any]  # {"pointer": "/3/data", "detail": "…"}
 
 # A number that may be beyond a double (RFC 8259 §6), which readers of signals take for infinite or
 # not at all: by its exponent, or by its digits.
-_HUGE_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{3,}[\s,\]}]|(?<![0-9])[0-9]{309}")
+_HUGE_NUMBER = re.compile(rb"[0-9][eE][+-]?[0-9]{3,}[\s,\]}]")
+# Every digit as 0, both cases of e as one, both signs as +: what such a number needs is then found by
+# plain substring search, which takes a tenth of the pattern's time.
+_SHAPES = bytes.maketrans(b"123456789E-", b"000000000e+")
+_EXPONENTS = (b"0e000", b"0e+000")
+_DIGITS = b"0" * 309
+
+
+def _may_hold_huge_number(body: bytes) -> bool:
+    shapes = body.translate(_SHAPES)
+    if _DIGITS in shapes:
+        return True
+    return any(exponent in shapes for exponent in _EXPONENTS) and bool(_HUGE_NUMBER.search(body))
 
 
 def is_suspect(body: bytes) -> bool:
     """Whether the bytes may hold anything that a closer look would refuse."""
     return (
         (b"\\u" in body and (b"\\u0" in body or b"\\ud" in body or b"\\uD" in body))
-        or _HUGE_NUMBER.search(body) is not None
+        or _may_hold_huge_number(body)
         or secrets.may_hold_secret(body)
     )
 
