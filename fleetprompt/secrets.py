@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ahocorasick_rs import BytesAhoCorasick
+
 # Every repetition is bounded: what is searched may be chosen by somebody who wants the search to last.
 # Kept in step with fleetprompt.tenants.keys; a test issues a key and finds it with this shape.
 _OWN_KEY = r"fp_(?:user|conn|pub)_[0-9A-Za-z]{43}"
@@ -25,8 +27,8 @@ NAME = re.compile(
     re.ASCII,
 )
 # Looked for in the raw lower-case bytes of JSON, to decide whether a closer look is needed at all.
-# Escaped ASCII may spell any of them, so it counts too. Plain substring search is what keeps this
-# near a microsecond for a kilobyte.
+# Escaped ASCII may spell any of them, so it counts too. One pass for all of them (Aho-Corasick) takes two
+# microseconds for a kilobyte.
 _HINTS = (
     *(b"fp_", b"hooks/", b"services/", b"-----begin", b"bearer", b"basic", b"pass", b"secret"),
     *(b"hooks\\/", b"services\\/"),  # JSON may escape a slash, and PHP does
@@ -42,6 +44,8 @@ _HINTS = (
     ),
     b"\\u00",
 )
+
+_HINT_SEARCH = BytesAhoCorasick(_HINTS)
 
 _MASK = "[redacted]"
 _WEBHOOK_MASK = re.compile(
@@ -102,5 +106,4 @@ def find(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
 
 def may_hold_secret(raw: bytes) -> bool:
     """Whether raw JSON is worth a closer look with ``find``; never false for what that would find."""
-    lower = raw.lower()
-    return any(hint in lower for hint in _HINTS)
+    return bool(_HINT_SEARCH.find_matches_as_indexes(raw.lower()))

@@ -13,6 +13,7 @@ from fleetprompt.errors import NotFoundError
 from fleetprompt.executions import reported, schemas, service
 from fleetprompt.executions.models import Execution
 from fleetprompt_api.auth import ExecutionsRead, ExecutionsWrite, Platform
+from fleetprompt_api.problems_openapi import problems
 from fleetprompt_api.routing import router
 from fleetprompt_api.wire import Cursor, Limit, Links, Page, Text, Wire, page, read_cursor
 
@@ -120,7 +121,10 @@ async def read_execution(
 @routes.post(
     "/executions",
     status_code=201,
-    responses={200: {"model": ExecutionView, "description": "It was reported before, the same."}},
+    responses={
+        200: {"model": ExecutionView, "description": "It was reported before, the same."},
+        **problems(409),
+    },
 )
 async def report_execution(
     told: schemas.ExecutionReport, caller: ExecutionsWrite, platform: Platform, response: Response

@@ -25,7 +25,13 @@ from fleetprompt.directives.queue import ClaimedDirective, Settlement, due_direc
 from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.directives.wake import WakeUps
-from fleetprompt.errors import DatabaseUnavailableError, ErrorKind, OverloadedError, StaleLeaseError
+from fleetprompt.errors import (
+    DatabaseUnavailableError,
+    ErrorKind,
+    NotFoundError,
+    OverloadedError,
+    StaleLeaseError,
+)
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
@@ -190,9 +196,10 @@ class DirectiveRunner:
                     started |= await self._start(tenant, ids, ended)
         except _AWAY as error:
             logger.warning("nothing more was claimed: %s", error)
-        except DBAPIError:
-            # Such as a tenant that has just been deleted: who there is, is read anew.
+        except NotFoundError:
+            # A tenant that has just been deleted: who there is, is read anew.
             self._tenants.clear()
+        except DBAPIError:
             logger.exception("claiming failed")
         return started
 
@@ -286,7 +293,7 @@ class DirectiveRunner:
             except StaleLeaseError as error:
                 logger.warning("%s", error, extra={"directive_id": str(directive.id)})
                 return _LOST
-            except DBAPIError:
+            except (NotFoundError, DBAPIError):
                 logger.exception("the end of an attempt could not be written")
                 return _LOST
             except _AWAY as error:

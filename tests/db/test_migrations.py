@@ -216,7 +216,7 @@ async def test_many_tenants_that_are_behind_are_migrated_at_once_each_on_its_own
     migrate(settings, jobs=6)
     assert state(settings).current
     with psycopg.connect(url) as connection:
-        counts = dict(
+        counts: dict[str, int] = dict(
             connection.execute(
                 "SELECT schemaname, count(*) FROM pg_tables WHERE schemaname LIKE 'org\\_%' GROUP BY 1"
             ).fetchall()
