@@ -19,7 +19,7 @@ def test_ids_are_uuid_7_of_now_in_order_and_distinct() -> None:
 
 
 def test_the_random_bits_of_one_millisecond_never_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids.time, "time_ns", lambda: 10**18)
+    monkeypatch.setattr("fleetprompt.ids.time.time_ns", lambda: 10**18)
     made = [ids.new_id() for _ in range(10_000)]
     assert made == sorted(made)
     assert len({one.int & (1 << 62) - 1 for one in made}) == len(made)
@@ -27,12 +27,12 @@ def test_the_random_bits_of_one_millisecond_never_repeat(monkeypatch: pytest.Mon
 
 def test_a_clock_that_goes_back_changes_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
     first = ids.new_id()
-    monkeypatch.setattr(ids.time, "time_ns", lambda: 10**15)
+    monkeypatch.setattr("fleetprompt.ids.time.time_ns", lambda: 10**15)
     assert ids.new_id() > first
 
 
 def test_a_forked_process_makes_other_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids.time, "time_ns", lambda: 2 * 10**18)
+    monkeypatch.setattr("fleetprompt.ids.time.time_ns", lambda: 2 * 10**18)
     ids.new_id()
     reader, writer = os.pipe()
     child = os.fork()
