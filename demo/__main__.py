@@ -179,9 +179,8 @@ def _posts(page: str) -> list[Any]:
 
 def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str]) -> None:
     console.rule("up until Ctrl-C")
-    for name, url in (*platform.urls.items(), ("mattermost", page)):
+    for name, url in (*platform.urls.items(), ("mattermost", page), ("webhook", hook)):
         console.print(f"  {name:<12}{url}")
-    console.print(f"  webhook         {hook}")
     console.print(f"  operator's key: {keys['operator']}")
     console.print(f"  acme's key:     {keys['acme']}")
     with contextlib.suppress(KeyboardInterrupt):

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
+from fleetprompt.errors import ForbiddenError
 from fleetprompt.tenants import key_service
 from fleetprompt.tenants.keys import Kind, Role, Scope
 from fleetprompt.tenants.members import get_member
@@ -74,7 +75,12 @@ async def list_keys(request: Request, caller: KeysManage, platform: Platform) ->
 
 @routes.post("/keys", status_code=201, responses=problems(404))
 async def issue_key(new: NewKey, caller: KeysManage, platform: Platform) -> IssuedKey:
-    """Make a key that may do no more than the one that asks for it."""
+    """Make a key that may do no more than the one that asks for it.
+
+    A key in another person's name is an owner's to make: whoever holds it decides as that person.
+    """
+    if new.user_id not in (None, caller.user_id) and caller.role != "owner":
+        raise ForbiddenError("Only an owner makes keys in the name of somebody else.", role="owner")
     asked = key_service.KeyRequest(
         kind=new.kind,
         name=new.name,

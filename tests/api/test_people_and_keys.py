@@ -100,6 +100,17 @@ async def test_a_key_can_be_made_for_members_of_the_own_tenant_alone(
     assert made.status_code == 201
 
 
+async def test_an_admin_makes_no_key_in_the_name_of_somebody_else(
+    app: FastAPI, keys: Keys, tenant: Tenant
+) -> None:
+    admin = await keys.member(tenant, f"a@{tenant.slug}.example.org", "admin")
+    colleague = await keys.member(tenant, f"c@{tenant.slug}.example.org", "member")
+    async with calling(app, await keys.user(tenant, "admin", user_id=admin)) as client:
+        for user_id, status in ((colleague, 403), (admin, 201)):
+            new = {"kind": "user", "name": "x", "role": "member", "user_id": str(user_id)}
+            assert (await client.post("/api/v1/keys", json=new)).status_code == status
+
+
 async def test_a_members_keys_end_with_the_membership(
     app: FastAPI, owner_client: httpx.AsyncClient, keys: Keys, tenant: Tenant
 ) -> None:
