@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ async def _running(settings: Settings) -> AsyncIterator[FastAPI]:
 async def test_t2_t41_without_postgresql_everything_is_503_and_then_works_again(
     tmp_path: Path,
 ) -> None:
-    with EmbeddedPostgres(tmp_path / "data") as server:
+    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as server:
         settings = Settings(
             state_dir=tmp_path / "state",
             database_url=server.owner_url,
@@ -68,7 +69,9 @@ async def test_t2_t41_without_postgresql_everything_is_503_and_then_works_again(
                 began = time.monotonic()
                 caller = connecting if "edge" in operation.path else client
                 caller = operating if "/tenants" in operation.path else caller
-                answer = await operation.call(caller, {"slug": DIGEST, **values})
+                answer = await operation.call(
+                    caller, {"slug": DIGEST, "directive_type": "package.install", **values}
+                )
                 waited.append(time.monotonic() - began)
                 assert problem_id(answer, 503) == "database-unavailable", operation.id
             assert max(waited) < 8

@@ -10,10 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
-from fleetprompt.errors import InvalidError
+from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.ids import new_id
 from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS, parquet_schema
 from fleetprompt.lake.days import hold_day, write_daily_counts, write_signals
@@ -137,7 +136,7 @@ def test_no_path_leaves_the_tenants_folder(lake: Path, slug: str) -> None:
 
 async def test_a_deleted_tenant_gets_no_folder(database: Database, lake: Path) -> None:
     gone = Tenant(new_id(), "never-was", "org_never-was")
-    with pytest.raises(DBAPIError):
+    with pytest.raises(NotFoundError):
         await write_signals(database, lake, gone, DAY)
     assert not await asyncio.to_thread(lake.exists)
 
