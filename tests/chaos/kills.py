@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -152,8 +152,18 @@ async def _tenant(settings: Settings) -> tuple[Tenant, str]:
         return tenant, (await issue_key(session, settings, tenant, request))[1]
 
 
-async def run(api_kills: int, postgres_kills: int, *, clients: int = 16, seed: int = 0) -> Outcome:
-    """Kill that often, in random order and at random moments; returns what was found."""
+async def run(
+    api_kills: int,
+    postgres_kills: int,
+    *,
+    clients: int = 16,
+    seed: int = 0,
+    progress: Callable[[int, int, int], None] = lambda done, total, acknowledged: None,
+) -> Outcome:
+    """Kill that often, in random order and at random moments; returns what was found.
+
+    ``progress(kills done, kills in all, signals acknowledged)`` is called after each kill.
+    """
     chance = random.Random(seed)
     outcome = Outcome()
     acknowledged: dict[str, str] = {}
@@ -170,7 +180,7 @@ async def run(api_kills: int, postgres_kills: int, *, clients: int = 16, seed: i
                 asyncio.create_task(_client(n, api.port, token, stop, acknowledged, outcome))
                 for n in range(clients)
             ]
-            for victim in victims:
+            for done, victim in enumerate(victims, 1):
                 await asyncio.sleep(chance.uniform(0.02, 0.5))
                 before = len(acknowledged)
                 if victim == "api":
@@ -182,7 +192,8 @@ async def run(api_kills: int, postgres_kills: int, *, clients: int = 16, seed: i
                     outcome.postgres_kills += 1
                     await asyncio.to_thread(server.start)
                 await api.ready()
-                await _progress(acknowledged, before, load)
+                await _something_acknowledged(acknowledged, before, load)
+                progress(done, len(victims), len(acknowledged))
             stop.set()
             await asyncio.gather(*load)
         finally:
@@ -192,7 +203,7 @@ async def run(api_kills: int, postgres_kills: int, *, clients: int = 16, seed: i
     return outcome
 
 
-async def _progress(
+async def _something_acknowledged(
     acknowledged: dict[str, str], before: int, load: list[asyncio.Task[None]]
 ) -> None:
     """Wait until something more was acknowledged, so that each kill meets a working system."""
@@ -231,7 +242,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     begun = time.monotonic()
-    outcome = asyncio.run(run(arguments.api, arguments.postgres, seed=arguments.seed))
+
+    def progress(done: int, total: int, acknowledged: int) -> None:
+        if done % 10 == 0 or done == total:
+            print(f"{done} of {total} kills, {acknowledged} acknowledged", file=sys.stderr)
+
+    outcome = asyncio.run(
+        run(arguments.api, arguments.postgres, seed=arguments.seed, progress=progress)
+    )
     print(
         json.dumps(
             {
