@@ -166,8 +166,7 @@ async def test_a_poll_that_waits_answers_within_200_ms_of_a_request(
 async def test_waiting_ends_when_its_time_is_over(laptop: httpx.AsyncClient) -> None:
     started = time.monotonic()
     assert await polled(laptop, wait=1) == []
-    # Far from the 30 s that a poll may wait at most; a busy machine may answer late.
-    assert 1.0 <= time.monotonic() - started <= 10.0
+    assert 1.0 <= time.monotonic() - started <= 2.0
 
 
 async def test_many_polls_that_wait_hold_no_database_session(
