@@ -5,8 +5,13 @@ import json
 
 from rich.console import Console
 
-from bench import ingest, timeline
+from bench import directives, ingest, timeline
 from bench.report import Bound, Ratio, show, show_bounds
+
+_CHOICES = (
+    *("ingest", "timeline", "directives"),
+    *(f"directives.{part}" for part in directives.PARTS),
+)
 
 
 def main() -> None:
@@ -14,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement")
     parser.add_argument("--json", action="store_true", help="the ratios as one JSON document")
-    parser.add_argument("--only", choices=("ingest", "timeline"), help="one part alone")
+    parser.add_argument(
+        "--only", choices=_CHOICES, metavar="PART", help=f"one of: {', '.join(_CHOICES)}"
+    )
     arguments = parser.parse_args()
     console = Console(stderr=arguments.json, soft_wrap=True)
     measured: list[Ratio | Bound] = []
@@ -26,6 +33,12 @@ def main() -> None:
         bounds = timeline.measure(console)
         show_bounds(console, bounds)
         measured += bounds
+    if arguments.only is None or arguments.only.startswith("directives"):
+        _, _, part = (arguments.only or "").partition(".")
+        ratios, bounds = directives.measure(console, (part,) if part else directives.PARTS)
+        show(console, ratios)
+        show_bounds(console, bounds)
+        measured += [*ratios, *bounds]
     if arguments.json:
         print(json.dumps([one.as_json() for one in measured]))
 

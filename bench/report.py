@@ -35,12 +35,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Bound:
-    """``value`` in ``unit``, which may be at most ``most``."""
+    """``value`` in ``unit``, which may be at most ``most``; ``beside`` is another's, for comparison."""
 
     name: str
     value: float
     unit: str
     most: float
+    beside_name: str = ""
+    beside: float | None = None
 
     @property
     def met(self) -> bool:
@@ -53,7 +55,9 @@ class Bound:
 
 
 def show(console: Console, ratios: list[Ratio]) -> None:
-    """All of them as a table."""
+    """All of them as a table; nothing if there are none."""
+    if not ratios:
+        return
     table = Table(title="Measured in this run, on this machine", title_justify="left", box=None)
     for column in ("what", "figure", "compared with", "figure", "ratio", "target", ""):
         table.add_column(column)
@@ -71,14 +75,18 @@ def show(console: Console, ratios: list[Ratio]) -> None:
 
 
 def show_bounds(console: Console, bounds: list[Bound]) -> None:
-    """Figures that have a bound of their own, as a table."""
+    """Figures that have a bound of their own, as a table; nothing if there are none."""
+    if not bounds:
+        return
     table = Table(title="Measured in this run, on this machine", title_justify="left", box=None)
-    for column in ("what", "figure", "target", ""):
+    for column in ("what", "figure", "beside", "figure", "target", ""):
         table.add_column(column)
     for one in bounds:
         table.add_row(
             one.name,
             f"{one.value:,.1f} {one.unit}",
+            one.beside_name,
+            "" if one.beside is None else f"{one.beside:,.1f} {one.unit}",
             f"≤ {one.most:g} {one.unit}",
             "met" if one.met else "NOT MET",
         )
