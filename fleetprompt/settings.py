@@ -117,6 +117,22 @@ class Settings(BaseSettings):
         description="How long a verified API key may be reused; the bound on revocation.",
     )
 
+    # Console
+    session_hours: float = Field(
+        default=12, gt=0, le=720, description="Hours after which a person signs in again."
+    )
+    session_idle_minutes: float = Field(
+        default=120, gt=0, description="Minutes without a request after which a session ends."
+    )
+    sign_in_link_minutes: float = Field(
+        default=15, gt=0, le=1440, description="Minutes that a one-time sign-in link is good for."
+    )
+    sign_in_failures: int = Field(
+        default=10,
+        ge=1,
+        description="Failed sign-ins by key from one address within five minutes before 429.",
+    )
+
     # Outbound
     allowed_private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(),

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "tenants": ("fleetprompt.cli.tenants", "Tenants: create, list, delete."),
     "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
+    "console": ("fleetprompt.cli.console", "The console: sign people in and out."),
     "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
     "what-happened": (
         "fleetprompt.cli.what_happened",

@@ -51,15 +51,19 @@ _CACHE_LIMIT = 10_000
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a request comes from. The tenant is always the key's."""
+    """Who a request comes from. The tenant is always that of the key, or of the session.
 
-    key_id: UUID
+    ``key_id`` is None for a person who is signed in; then ``session_id`` is set.
+    """
+
+    key_id: UUID | None
     tenant: Tenant
     kind: Kind
     scopes: frozenset[str]
     role: Role | None
     user_id: UUID | None
     connector_id: str | None
+    session_id: UUID | None = None
 
     @property
     def actor(self) -> str:
@@ -74,7 +78,7 @@ class Identity:
             raise ForbiddenError(f"This key lacks the scope {scope.value!r}.", scope=scope.value)
         if role is not None and not at_least(self.role, role):
             raise ForbiddenError(
-                f"This needs the role {role!r}; this key has {self.role or 'none'!r}.", role=role
+                f"This needs the role {role!r}; yours is {self.role or 'none'!r}.", role=role
             )
 
 
@@ -250,7 +254,8 @@ class KeyRing:
                 raise UnauthenticatedError("This is not a FleetPrompt API key.")
             entry = self._remember(token, now)
         identity = await asyncio.shield(entry.looking)
-        self._note_use(identity.key_id, now)
+        if identity.key_id is not None:
+            self._note_use(identity.key_id, now)
         return identity
 
     def _remember(self, token: str, now: float) -> "_Known":

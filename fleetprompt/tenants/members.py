@@ -1,6 +1,7 @@
 """People and their roles in an organization."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -89,6 +90,32 @@ async def get_member(session: AsyncSession, tenant: Tenant, user_id: UUID) -> Me
     if found is None:
         raise NotFoundError(f"There is no member {user_id} in this tenant.")
     return _view(found[0], found[1])
+
+
+async def find_member(session: AsyncSession, tenant: Tenant, email: str) -> MemberView:
+    """The member with this address, in whatever case; NotFoundError otherwise."""
+    found = (
+        await session.execute(
+            select(User, Member)
+            .join(Member, Member.user_id == User.id)
+            .where(Member.organization_id == tenant.id, func.lower(User.email) == email.lower())
+        )
+    ).one_or_none()
+    if found is None:
+        raise NotFoundError(f"{email} is no member of {tenant.slug}.")
+    return _view(found[0], found[1])
+
+
+async def addresses_of(
+    session: AsyncSession, tenant: Tenant, user_ids: Iterable[UUID]
+) -> dict[UUID, str]:
+    """The e-mail addresses of those of these people who are members."""
+    found = await session.execute(
+        select(User.id, User.email)
+        .join(Member, Member.user_id == User.id)
+        .where(Member.organization_id == tenant.id, User.id.in_(list(user_ids)))
+    )
+    return {row.id: row.email for row in found}
 
 
 async def remove_member(session: AsyncSession, tenant: Tenant, user_id: UUID) -> None:
