@@ -1,4 +1,4 @@
-"""Who am I: what a key says of its holder."""
+"""Who am I: what a key or a session says of its holder."""
 
 from uuid import UUID
 
@@ -19,10 +19,11 @@ class TenantName(BaseModel):
 
 
 class Me(BaseModel):
-    """The caller."""
+    """The caller; of `key_id` and `session_id` the one that the request came with is set."""
 
     tenant: TenantName
-    key_id: UUID
+    key_id: UUID | None
+    session_id: UUID | None
     kind: str
     role: str | None
     scopes: list[str]
@@ -33,10 +34,11 @@ class Me(BaseModel):
 
 @routes.get("/me")
 async def read_me(caller: AnyKey) -> Me:
-    """The tenant, role and scopes of the key that asks."""
+    """The tenant, role and scopes of the key or session that asks."""
     return Me(
         tenant=TenantName(id=caller.tenant.id, slug=caller.tenant.slug),
         key_id=caller.key_id,
+        session_id=caller.session_id,
         kind=caller.kind,
         role=caller.role,
         scopes=sorted(caller.scopes),

@@ -27,13 +27,13 @@ _REQUEST_ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 # Where the endpoint says nothing else: answers are one tenant's data, and no page.
 _DEFAULTS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
 ]
 _CLIENT_GONE = 499  # never sent; what the log says when nobody waited for the answer
 
@@ -141,6 +141,7 @@ def _log(scope: Scope, notes: RequestNotes, status: int, seconds: float) -> None
             "ms": round(seconds * 1000, 1),
             "request_id": notes.request_id,
             "tenant": identity.tenant.slug if identity else None,
-            "key_id": str(identity.key_id) if identity else None,
+            "key_id": str(identity.key_id) if identity and identity.key_id else None,
+            "session_id": str(identity.session_id) if identity and identity.session_id else None,
         },
     )

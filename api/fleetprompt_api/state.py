@@ -20,6 +20,8 @@ from fleetprompt.db.urls import application_url
 from fleetprompt.directives.doorbell import Doorbell
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.packages.signal_handlers import signal_handlers
+from fleetprompt.sessions.guessing import Guessing
+from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.signals.ingest import SignalWriter
 from fleetprompt.signals.wakeups import Listener
@@ -62,6 +64,8 @@ class AppState:
     settings: Settings
     database: Database
     key_ring: KeyRing
+    sessions: Sessions
+    guessing: Guessing
     writer: SignalWriter
     listener: Listener
     doorbell: Doorbell
@@ -89,6 +93,8 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
             settings=settings,
             database=database,
             key_ring=NotingKeyRing(database, settings),
+            sessions=Sessions(database, settings),
+            guessing=Guessing(database, settings),
             writer=SignalWriter(url, settings, signal_handlers()),
             listener=Listener(url),
             doorbell=Doorbell(database),

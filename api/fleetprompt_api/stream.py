@@ -22,11 +22,10 @@ from fleetprompt.errors import FleetPromptError, InvalidError, RateLimitedError
 from fleetprompt.signals.models import Signal
 from fleetprompt.signals.read import Filter, Position, end_position, position_of, read_forward
 from fleetprompt.tenants.keys import Scope
-from fleetprompt_api.auth import Platform, SignalsRead
+from fleetprompt_api.auth import Platform, SignalsRead, identified_now
 from fleetprompt_api.problems_openapi import problems
 from fleetprompt_api.routing import router
 from fleetprompt_api.signals import SignalFilter, SignalView
-from fleetprompt_api.signals_ingest import bearer_token
 from fleetprompt_api.state import AppState
 
 routes = router("signals")
@@ -68,12 +67,12 @@ async def follow_signals(
         raise RateLimitedError(
             f"{_MOST_STREAMS} streams of this tenant are open already.", retry_after=5
         )
-    events = _events(platform, bearer_token(request), schema, wanted, position)
+    events = _events(platform, request, schema, wanted, position)
     return StreamingResponse(events, media_type="text/event-stream")
 
 
 async def _events(
-    platform: AppState, token: str, schema: str, wanted: Filter, position: Position
+    platform: AppState, request: Request, schema: str, wanted: Filter, position: Position
 ) -> AsyncIterator[bytes]:
     platform.streams[schema] += 1
     try:
@@ -81,7 +80,7 @@ async def _events(
         said = time.monotonic()
         while not platform.closing.is_set():
             try:
-                (await platform.key_ring.identify(token)).require(Scope.SIGNALS_READ)
+                (await identified_now(request, noted=False)).require(Scope.SIGNALS_READ)
                 found, position = await _look(platform, schema, wanted, position)
             except FleetPromptError as error:
                 yield f"event: end\ndata: {error.id}\n\n".encode()
