@@ -3,6 +3,7 @@
 1. ``submit`` puts a request's rows into its tenant's queue and waits.
 2. A writer takes requests from the tenants in turn, up to ``ingest_flush_rows`` rows.
 3. One pipeline carries BEGIN, each tenant's role and rows, and COMMIT: one round trip, one fsync.
+   Where handlers asked for directives, those that need approval have it opened before the COMMIT.
 4. After the commit everybody in it is answered, and listeners are told by one coalesced NOTIFY.
 
 No timer delays a lone request, and under load the batches grow by themselves. If PostgreSQL refuses
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -25,6 +26,12 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from fleetprompt.db.engine import ENTER_TENANT, tenant_path
+from fleetprompt.directives.approvals.opening import (
+    needing_approval,
+    open_for_handlers,
+    waiting_of,
+)
+from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.errors import (
     DatabaseUnavailableError,
     FleetPromptError,
@@ -68,14 +75,25 @@ class _Request:
 
 
 class SignalWriter:
-    """Stores signals for the whole process; ``start`` before, ``close`` after."""
+    """Stores signals for the whole process; ``start`` before, ``close`` after.
 
-    def __init__(self, url: str, settings: Settings, handlers: Handlers | None = None) -> None:
+    ``types`` replaces the registry of directive types in tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        handlers: Handlers | None = None,
+        *,
+        types: Mapping[str, AnyDirectiveType] | None = None,
+    ) -> None:
         self._url = url
         self._limit = settings.ingest_queue_limit
         self._flush_rows = settings.ingest_flush_rows
         self._writer_count = settings.ingest_writers
         self._handlers = handlers or Handlers()
+        self._types = types
         self._queues: dict[str, deque[_Request]] = {}
         self._waiting = 0
         self._work = asyncio.Event()
@@ -229,6 +247,7 @@ class SignalWriter:
         """One transaction with everything in ``taken``; returns the ids of what was new."""
         by_schema = _by_schema(taken)
         cursors = []
+        asked: dict[str, psycopg.AsyncCursor[Any]] = {}
         async with connection.pipeline():
             await connection.execute("BEGIN")
             for schema in sorted(by_schema):
@@ -239,12 +258,37 @@ class SignalWriter:
                 rows = b",".join(item.encoded for r in requests for item in r.items)
                 cursors.append(await connection.execute(STORE, (f"[{rows.decode()}]",)))
                 if directives := [d for r in requests for d in r.directives]:
-                    await connection.execute(REQUEST, (msgspec.json.encode(directives).decode(),))
+                    asked[schema] = await connection.execute(
+                        REQUEST,
+                        (
+                            needing_approval(self._known_types()),
+                            msgspec.json.encode(directives).decode(),
+                        ),
+                    )
+            if not asked:
+                await connection.execute("COMMIT")
+        if asked:
+            await self._open_approvals(connection, asked)
             await connection.execute("COMMIT")
         created: set[UUID] = set()
         for cursor in cursors:
             created.update(row[0] for row in await cursor.fetchall())
         return created
+
+    async def _open_approvals(
+        self,
+        connection: psycopg.AsyncConnection[Any],
+        asked: Mapping[str, psycopg.AsyncCursor[Any]],
+    ) -> None:
+        for schema, cursor in asked.items():
+            if waiting := waiting_of(await cursor.fetchall()):
+                await connection.execute(
+                    ENTER_TENANT, {"schema": schema, "path": tenant_path(schema)}
+                )
+                await open_for_handlers(connection, waiting, self._known_types())
+
+    def _known_types(self) -> Mapping[str, AnyDirectiveType]:
+        return directive_types() if self._types is None else self._types
 
     async def _answer(
         self,

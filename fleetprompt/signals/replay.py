@@ -4,13 +4,22 @@ Idempotency keys follow from the signal alone, so a directive that was asked for
 not run again; only what was missed, or what a new handler asks for, is new.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
+from fleetprompt.directives.approvals.opening import (
+    needing_approval,
+    open_for_handlers,
+    waiting_of,
+)
+from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.signals.envelope import Row
 from fleetprompt.signals.handlers import Handlers
 from fleetprompt.signals.models import Signal
@@ -53,14 +62,26 @@ async def replay(
             page = await read_forward(session, position, wanted)
             records = [record for signal in page for record in handlers.requests(_row(signal))]
             if execute and records:
-                connection = await session.connection()
-                done = await connection.exec_driver_sql(
-                    REQUEST, (msgspec.json.encode(records).decode(),)
-                )
-                requested += done.rowcount
+                requested += await _request(session, records, directive_types())
         if not page:
             return Replayed(signals, asked, requested)
         signals, asked, position = signals + len(page), asked + len(records), position_of(page[-1])
+
+
+async def _request(
+    session: AsyncSession, records: list[msgspec.Raw], types: Mapping[str, AnyDirectiveType]
+) -> int:
+    """Ask for the directives and open the approvals of those that need one; how many are new."""
+    connection = await session.connection()
+    done = await connection.exec_driver_sql(
+        REQUEST, (needing_approval(types), msgspec.json.encode(records).decode())
+    )
+    made = [(row.id, row.state) for row in done]
+    if waiting := waiting_of(made):
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - what the engine is made with
+        await open_for_handlers(driver, waiting, types)
+    return len(made)
 
 
 def _zoned(value: datetime) -> datetime:

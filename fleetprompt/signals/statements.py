@@ -26,11 +26,17 @@ RETURNING id
 """  # noqa: S608 - no value is interpolated
 
 # Asks for the directives of handlers, for signals that this transaction stored and packages that are
-# installed. Ids are new, so that a row with the id can only be this transaction's.
+# installed. Ids are new, so that a row with the id can only be this transaction's. The first parameter
+# names the types that need approval by nature; the tenant's terms may ask for it on others. Answers what
+# is new; the approvals of what waits for one are opened before the commit.
 REQUEST = """
 INSERT INTO directives (id, type, params, idempotency_key, state, actor, changed_by, correlation_id,
                         causation_id, target, max_attempts)
-SELECT fleetprompt.uuid7(), r.type, r.params, r.idempotency_key, 'pending',
+SELECT fleetprompt.uuid7(), r.type, r.params, r.idempotency_key,
+       CASE WHEN r.type = ANY(%s::text[])
+              OR EXISTS (SELECT FROM approval_policies p
+                         WHERE p.directive_type = r.type AND p.required)
+            THEN 'awaiting_approval' ELSE 'pending' END,
        'package:' || r.package, 'package:' || r.package, r.correlation_id, r.signal_id::text,
        r.target, r.max_attempts
 FROM jsonb_to_recordset(%s::jsonb) AS r(
@@ -41,6 +47,7 @@ WHERE EXISTS (SELECT FROM signals s WHERE s.id = r.signal_id)
               AND i.state IN ('installed', 'connected', 'degraded'))
 ORDER BY r.idempotency_key
 ON CONFLICT (idempotency_key) DO NOTHING
+RETURNING id, state
 """
 
 # What is there under the keys of duplicates, and whether it says the same; a signal that retention

@@ -1,18 +1,16 @@
 """Asking for an approval: a new version of what a directive would do, and telling of it."""
 
-from datetime import UTC
+import json
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Interval, cast, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.directives.approvals.action import RENDERING_VERSION, action_of
 from fleetprompt.directives.approvals.models import Approval
+from fleetprompt.directives.approvals.opening import OPEN, opening
 from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.models import Directive
-from fleetprompt.ids import new_id
 from fleetprompt.signals.emit import NewSignal, emit
 
 
@@ -28,41 +26,10 @@ async def ask_for_approval(
 
     It expires after the policy's time, or with the directive where that is sooner.
     """
-    action = action_of(directive)
-    expires_at = func.now() + cast(
-        func.make_interval(0, 0, 0, 0, 0, 0, policy.expires_after_seconds), Interval
-    )
-    made: Approval | None = await session.scalar(
-        insert(Approval)
-        .values(
-            id=new_id(),
-            directive_id=directive.id,
-            directive_type=directive.type,
-            version=version,
-            action=action.text,
-            action_sha256=action.sha256,
-            rendering_version=RENDERING_VERSION,
-            policy=policy.as_json(),
-            policy_sha256=policy.sha256,
-            proposed_by=proposed_by,
-            state="waiting",
-            # The lesser of the two; LEAST passes over NULL.
-            expires_at=func.least(expires_at, literal(directive.expires_at, type_=_TIME)),
-        )
-        .returning(Approval)
-    )
-    assert made is not None  # noqa: S101 - an INSERT … RETURNING gives its row
-    await tell(
-        session,
-        "requested",
-        made,
-        directive,
-        version=version,
-        proposed_by=proposed_by,
-        approvals_needed=policy.approvals,
-        expires_at=made.expires_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    )
-    return made
+    record = opening(directive, policy, proposed_by=proposed_by, version=version)
+    connection = await session.connection()
+    await connection.exec_driver_sql(OPEN, (json.dumps([record]),))
+    return await session.get_one(Approval, UUID(record["id"]))
 
 
 async def settle_approval(
@@ -121,6 +88,3 @@ async def tell(
             },
         ),
     )
-
-
-_TIME = Approval.expires_at.type
