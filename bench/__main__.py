@@ -35,10 +35,10 @@ def main() -> None:
         measured += bounds
     if arguments.only is None or arguments.only.startswith("directives"):
         _, _, part = (arguments.only or "").partition(".")
-        ratios, bounds = directives.measure(console, (part,) if part else directives.PARTS)
-        show(console, ratios)
-        show_bounds(console, bounds)
-        measured += [*ratios, *bounds]
+        found = directives.measure(console, (part,) if part else directives.PARTS)
+        show(console, found.ratios)
+        show_bounds(console, found.bounds)
+        measured += [*found.ratios, *found.bounds]
     if arguments.json:
         print(json.dumps([one.as_json() for one in measured]))
 

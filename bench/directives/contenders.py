@@ -81,9 +81,9 @@ class Ours:
         await notify_directives(self.database)
 
     async def fill(self, count: int) -> None:
-        """The same number for each tenant."""
-        for tenant in self.tenants:
-            numbers = range(count // len(self.tenants))
+        """Evenly among the tenants."""
+        for turn, tenant in enumerate(self.tenants):
+            numbers = range(turn, count, len(self.tenants))
             for start in range(0, len(numbers), _IN_ONE_TRANSACTION):
                 await self._ask(tenant, NOTHING, numbers[start : start + _IN_ONE_TRANSACTION])
 
@@ -113,6 +113,13 @@ class Procrastinate:
         """All in one."""
         jobs: list[JSONDict] = [{"number": number} for number in range(count)]
         await self.app.configure_task(NOTHING).batch_defer_async(*jobs)
+
+    async def unfinished(self) -> int:
+        """How many have not succeeded."""
+        found = await self.app.connector.execute_query_one_async(
+            "SELECT count(*) AS number FROM procrastinate_jobs WHERE status <> 'succeeded'"
+        )
+        return int(found["number"])
 
 
 @asynccontextmanager

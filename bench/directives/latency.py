@@ -11,8 +11,8 @@ from rich.console import Console
 from bench.directives.contenders import Contender, Ours, Procrastinate
 from bench.report import Bound
 
-SAMPLES = 320
-BLOCKS = 4
+SAMPLES = 300
+BLOCKS = 3
 WARM_UP = 20
 CONCURRENCY = 8
 P50_MS, P99_MS = 25.0, 100.0
