@@ -34,6 +34,7 @@ from fleetprompt_api import (
     tenants,
     timeline,
 )
+from fleetprompt_api.console import routes as console
 from fleetprompt_api.middleware import BodyLimit, RequestFrame
 from fleetprompt_api.problems_openapi import add_problems
 from fleetprompt_api.problems_openapi import problems as problem_answers
@@ -59,6 +60,7 @@ _NOUNS = (
     tenants,
     health,
     docs,
+    console,
 )
 
 

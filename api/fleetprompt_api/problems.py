@@ -104,13 +104,18 @@ def problem_response(error: FleetPromptError, base_url: str) -> JSONResponse:
     }
     if error.errors and not hidden:
         content["errors"] = error.errors[:_MOST_ERRORS]
-    headers: dict[str, str] = {}
-    if error.status in _TRY_AGAIN:
-        seconds = _TRY_AGAIN[error.status] if error.retry_after is None else error.retry_after
-        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    headers = retry_headers(error)
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="fleetprompt"'
     return JSONResponse(content, error.status, headers, media_type=MEDIA_TYPE)
+
+
+def retry_headers(error: FleetPromptError) -> dict[str, str]:
+    """``Retry-After`` in seconds, where trying again later is worth it."""
+    if error.status not in _TRY_AGAIN:
+        return {}
+    seconds = _TRY_AGAIN[error.status] if error.retry_after is None else error.retry_after
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def install(app: FastAPI, base_url: str) -> None:

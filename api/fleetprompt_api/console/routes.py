@@ -1,0 +1,26 @@
+"""All routes of the console. A new page is added to ``PAGES``."""
+
+from fastapi import APIRouter
+
+from fleetprompt.errors import NotFoundError
+from fleetprompt_api.console import static
+from fleetprompt_api.console.guard import LOOKING, Visitor, page_router
+from fleetprompt_api.console.pages import approvals, directives, overview, sign_in, timeline
+
+PAGES = (sign_in, overview, approvals, directives, timeline)
+
+routes = APIRouter(include_in_schema=False)
+routes.include_router(static.routes)
+for _page in PAGES:
+    routes.include_router(_page.routes)
+
+_elsewhere = page_router()
+
+
+@_elsewhere.api_route("/{rest:path}", methods=LOOKING)
+async def nothing_here(rest: str, visitor: Visitor) -> None:
+    """An address that no page has."""
+    raise NotFoundError("There is no such page.")
+
+
+routes.include_router(_elsewhere)

@@ -1,0 +1,103 @@
+"""How values read on a page: times, durations, states, JSON, and text that others wrote."""
+
+import json
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+GOOD = frozenset({"succeeded", "approved", "completed", "connected", "posted", "done", "installed"})
+BAD = frozenset(
+    {
+        *("failed", "rejected", "expired", "invalidated", "degraded", "error", "unknown"),
+        *("skipped_missed", "retryable"),
+    }
+)
+WAITING = frozenset({"awaiting_approval", "waiting", "warning"})
+
+# Characters that are not seen but change what is: directions (Unicode UAX #9), zero widths, tags.
+_LET_THROUGH = frozenset("\n\t")
+_HIDING = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+
+
+def state_class(state: str) -> str:
+    """The look of a state."""
+    if state in GOOD:
+        return "good"
+    if state in BAD:
+        return "bad"
+    return "wait" if state in WAITING else "plain"
+
+
+def state_words(state: str) -> str:
+    """A state as it is read."""
+    return state.replace("_", " ")
+
+
+def when(moment: datetime | None, fallback: str = "–") -> Markup:
+    """A time in UTC, readable by people and programs."""
+    if moment is None:
+        return escape(fallback)
+    at = moment.astimezone(UTC)
+    exact = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}" title="{}">{} UTC</time>').format(
+        exact, exact, f"{at:%d %b %Y, %H:%M}"
+    )
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its two largest units."""
+    seconds = max(0, round(length.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    parts: list[tuple[int, str]] = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for count, name in parts[:2] if count)
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """How long it is until a moment, or since."""
+    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def shown(text: Any) -> Markup:
+    """Text that others wrote, escaped, with every character made visible that hides or turns others."""
+    out = []
+    plain: list[str] = []
+
+    def flush() -> None:
+        out.append(escape("".join(plain)))
+        plain.clear()
+
+    for sign in str(text):
+        if sign in _LET_THROUGH or unicodedata.category(sign) not in _HIDING:
+            plain.append(sign)
+            continue
+        flush()
+        name = unicodedata.name(sign, "control character").lower()
+        out.append(
+            Markup('<span class="hidden-sign" title="{}">U+{}</span>').format(
+                name, f"{ord(sign):04X}"
+            )
+        )
+    flush()
+    return Markup("").join(out)
+
+
+def as_json(value: Any) -> str:
+    """JSON for people: indented, in the alphabet it was written in."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def timeline_page(correlation_id: str) -> str:
+    """The page of everything under an id. Encoded whole: an id may hold ``/`` and ``..``."""
+    encoded = quote(correlation_id, safe="")
+    # A browser would walk the dots, whether or not the slashes are encoded.
+    if correlation_id.strip(".") == "" or "/" in correlation_id or "\\" in correlation_id:
+        return f"/console/timeline?id={encoded}"
+    return f"/console/timeline/{encoded}"

@@ -1,0 +1,112 @@
+"""People at the console, and a tenant with something on every page."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+
+from fleetprompt.db.engine import Database
+from fleetprompt.directives import service as directives
+from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.approvals import service as approvals
+from fleetprompt.directives.approvals.policy import ApprovalPolicy
+from fleetprompt.directives.approvals.renewal import change_terms
+from fleetprompt.directives.types import find_type
+from fleetprompt.executions import service as executions
+from fleetprompt.packages import service as packages
+from fleetprompt.sessions.service import Sessions
+from fleetprompt.tenants.keys import Role
+from fleetprompt.tenants.service import Tenant
+from tests.api.support import DIGEST, Keys
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+WHO_ASKED = "agent:triage"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tenant's approval that waits, its directive, and one of another kind with an execution."""
+
+    approval_id: UUID
+    directive_id: UUID
+    installed_id: UUID
+    correlation_id: str
+
+
+async def furnish(
+    database: Database, tenant: Tenant, *, correlation_id: str = "ticket-4711", **terms: Any
+) -> Place:
+    """Put something on every page."""
+    actor = Actor("user:somebody", "owner")
+    async with database.tenant(tenant.schema) as session:
+        kind = find_type("package.configure")
+        policy = ApprovalPolicy(
+            **{"roles": frozenset({"owner", "admin"}), **terms},
+        )
+        await change_terms(session, kind, required=True, policy=policy, by=actor)
+        installed, installation = await packages.install(session, tenant, DIGEST, {}, actor)
+        execution = await executions.create(
+            session,
+            "package.install",
+            directive_id=installed.id,
+            correlation_id=installed.correlation_id,
+        )
+        await executions.log(session, execution.id, "warning", "the schedule has no slots", slots=0)
+        waiting, _ = await directives.request_directive(
+            session,
+            tenant,
+            kind.name,
+            {"installation_id": str(installation.id), "config": {"timezone": "Europe/Berlin"}},
+            idempotency_key=f"configure:{correlation_id}",
+            actor=actor,
+            correlation_id=correlation_id,
+        )
+        (approval,) = await approvals.list_approvals(session, directive_id=waiting.id)
+    return Place(approval.id, waiting.id, installed.id, correlation_id)
+
+
+async def person(keys: Keys, tenant: Tenant, name: str, role: Role) -> UUID:
+    """A member's id."""
+    return await keys.member(tenant, f"{name}@{tenant.slug}.example.org", role)
+
+
+@asynccontextmanager
+async def browsing(app: FastAPI, *, headers: dict[str, str] | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody's browser, which keeps cookies and says where its requests come from."""
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(
+        transport=transport,
+        base_url="http://api.test",
+        headers=SAME_ORIGIN if headers is None else headers,
+    ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def at_console(
+    app: FastAPI, keys: Keys, tenant: Tenant, user_id: UUID
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser in which this member is signed in by a one-time link."""
+    link = await Sessions(keys.database, keys.settings).make_link(tenant, user_id)
+    async with browsing(app) as client:
+        answer = await client.post(f"/console/link/{link}")
+        assert answer.status_code == 303, answer.text
+        yield client
+
+
+def links_of(page: str) -> list[str]:
+    """Every address that a page links to, in order."""
+    return [unescape(one) for one in re.findall(r'href="([^"]+)"', page)]
+
+
+def hidden_field(page: str, name: str) -> str:
+    """The value of a form's hidden field."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found is not None, page
+    return unescape(found[1])
