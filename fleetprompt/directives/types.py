@@ -127,7 +127,7 @@ class DirectiveType(Generic[Params]):
 AnyDirectiveType = DirectiveType[Any]
 
 # Nouns of the platform that offer directive types; packages are found in their folder.
-_PLATFORM_MODULES = ("fleetprompt.packages.handlers",)
+_PLATFORM_MODULES = ("fleetprompt.packages.handlers", "fleetprompt.signals.replays.handlers")
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ then exist already.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,15 @@ class DirectiveRequest:
 
 
 Handler = Callable[[SignalView], Sequence[DirectiveRequest]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one package's handler said to a signal; ``error`` if it could not."""
+
+    package: str
+    requests: Sequence[DirectiveRequest] = ()
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,29 @@ class Handlers:
                     extra={"package": package, "signal_type": row.type, "signal_id": str(row.id)},
                 )
         return records
+
+    def answers(self, view: SignalView, packages: Collection[str]) -> list[Answer]:
+        """What the handlers of these packages say to a signal, for those who want to know of faults."""
+        return [
+            _answer(view, package, function)
+            for package, function in self._of_type(view.type)
+            if package in packages
+        ]
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """The packages that have handlers at all."""
+        return frozenset(package for entries in self.by_type.values() for package, _ in entries)
+
+
+def _answer(view: SignalView, package: str, function: Handler) -> Answer:
+    try:
+        requests = list(function(view))
+        if not all(isinstance(one, DirectiveRequest) for one in requests):
+            raise TypeError("a handler returns directive requests")
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is told by who asked
+        return Answer(package, error=error)
+    return Answer(package, requests)
 
 
 def _record(view: SignalView, package: str, request: DirectiveRequest) -> msgspec.Raw:
