@@ -58,6 +58,17 @@ class Settings(BaseSettings):
         description="Seconds after which a connection is replaced; bounds a backend's memory.",
     )
 
+    # Directives
+    directive_tenant_concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description=(
+            "Directives of one tenant that the platform works on at once, over all its workers; the rest "
+            "of the places are for others."
+        ),
+    )
+
     # Keys
     master_key: SecretStr | None = Field(
         default=None, description="32 bytes in base64: encrypts the tenants' data keys."
@@ -152,6 +163,15 @@ class Settings(BaseSettings):
     operations_tenant: str = Field(
         default="operations",
         description="Slug of the operator's own tenant, which holds the platform's activity.",
+    )
+
+    # Metrics
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description=(
+            "What Prometheus sends as its bearer token to read `/metrics`. Unset: metrics are not served."
+        ),
     )
 
     # Logs

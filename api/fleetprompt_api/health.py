@@ -1,14 +1,15 @@
 """Health: alive, ready to serve, and whether work is moving."""
 
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
+from starlette.responses import Response
 
 from fleetprompt.db.migrate import head
-from fleetprompt.directives.queue import peek
 from fleetprompt.errors import DatabaseUnavailableError
+from fleetprompt.telemetry.moving import look
+from fleetprompt.telemetry.process import PROCESS
 from fleetprompt_api.auth import Platform
 from fleetprompt_api.routing import router
 
@@ -20,9 +21,6 @@ _REVISIONS = text(
            (SELECT count(*) FROM fleetprompt.organizations
             WHERE state = 'active' AND revision IS DISTINCT FROM :tenant_head) AS behind
     """
-)
-_OLDEST_SLOT = text(
-    "SELECT min(due_at) FROM fleetprompt.schedule_slots WHERE state = 'planned' AND due_at <= :now"
 )
 
 
@@ -41,12 +39,23 @@ class Ready(BaseModel):
     listening: bool
 
 
-class Moving(BaseModel):
-    """How long the oldest due work has waited, in seconds; null when nothing is due."""
+class Seen(BaseModel):
+    """One thing that was looked at; ages in seconds. ``meaning`` says what to do where it is not ok."""
 
-    oldest_directive_seconds: float | None
-    due_directives: int
-    oldest_slot_seconds: float | None
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    ok: bool
+    seconds: float | None
+    limit_seconds: float | None
+    meaning: str
+
+
+class Moving(BaseModel):
+    """Whether what is due is being begun; ``stuck`` as soon as one check is not ok."""
+
+    status: Literal["moving", "stuck"]
+    checks: list[Seen]
     signals_waiting: int
 
 
@@ -73,21 +82,17 @@ async def ready(platform: Platform) -> Ready:
     )
 
 
-@routes.get("/moving")
-async def moving(platform: Platform) -> Moving:
-    """Whether what is due is being worked off."""
-    now = platform.clock()
-    due = await peek(platform.database, now)
-    async with platform.database.platform() as session:
-        slot: datetime | None = await session.scalar(_OLDEST_SLOT, {"now": now})
-    oldest = min((one.oldest_due_at for one in due), default=None)
+@routes.get("/moving", responses={503: {"model": Moving, "description": "Something stands still."}})
+async def moving(platform: Platform, response: Response) -> Moving:
+    """Whether work moves: 503, and what to do, where something has been due for too long.
+
+    Not for a load balancer: an API that is reached serves well while a daemon elsewhere stands still.
+    """
+    checks = [Seen.model_validate(one) for one in await look(platform.database, PROCESS)]
+    moves = all(one.ok for one in checks)
+    response.status_code = 200 if moves else 503
     return Moving(
-        oldest_directive_seconds=_age(oldest, now),
-        due_directives=sum(one.count for one in due),
-        oldest_slot_seconds=_age(slot, now),
+        status="moving" if moves else "stuck",
+        checks=checks,
         signals_waiting=platform.writer.waiting,
     )
-
-
-def _age(since: datetime | None, now: datetime) -> float | None:
-    return None if since is None else round((now - since).total_seconds(), 3)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleetprompt.errors import TooLargeError
 from fleetprompt.ids import new_id
 from fleetprompt.signals.envelope import BATCH_LIMIT
+from fleetprompt.telemetry import events
 from fleetprompt_api.problems import as_problem, problem_response
 from fleetprompt_api.state import NOTES, RequestNotes
 
@@ -73,7 +74,9 @@ class RequestFrame:
             await problem_response(as_problem(error), self._base_url)(scope, receive, send_framed)
         finally:
             NOTES.reset(token)
-            _log(scope, notes, status, time.perf_counter() - started)
+            took = time.perf_counter() - started
+            events.http_request(scope["method"], _route(scope), status, took)
+            _log(scope, notes, status, took)
 
 
 class BodyLimit:
@@ -124,8 +127,14 @@ def _framed(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[b
     return [*headers, *_SECURITY_HEADERS, (b"x-request-id", request_id.encode())]
 
 
+def _route(scope: Scope) -> str:
+    """The template of the route that was taken."""
+    path: str = getattr(scope.get("route"), "path", "unmatched")
+    return path
+
+
 def _log(scope: Scope, notes: RequestNotes, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "unmatched")
+    route = _route(scope)
     # A line for each accepted signal would cost more than its share of the commit.
     level = logging.DEBUG if route in INGEST_PATHS and status < 300 else logging.INFO
     if not access_log.isEnabledFor(level):

@@ -30,6 +30,7 @@ from fleetprompt.signals.envelope import (
     read_one,
 )
 from fleetprompt.signals.ingest import SignalWriter, Stored
+from fleetprompt.telemetry import events
 from fleetprompt.tenants.key_service import Identity, KeyRing
 from fleetprompt.tenants.keys import Scope
 
@@ -59,6 +60,13 @@ def routes(state: Callable[[Request], IngestState]) -> list[Route]:
 
 def _endpoint(state: Callable[[Request], IngestState], *, connector: bool) -> Endpoint:
     async def post_signals(request: Request) -> Response:
+        try:
+            return await store(request)
+        except FleetPromptError as error:
+            events.signals_refused(error.id)
+            raise
+
+    async def store(request: Request) -> Response:
         found = state(request)
         identity = await found.key_ring.identify(bearer_token(request))
         identity.require(Scope.SIGNALS_WRITE)
@@ -167,6 +175,7 @@ def _item(stored: Stored) -> dict[str, Any]:
 
 
 def _refusal(error: FleetPromptError) -> dict[str, Any]:
+    events.signals_refused(error.id)
     return {
         "status": "refused",
         "problem": error.id,

@@ -25,6 +25,9 @@ from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.signals.ingest import SignalWriter
 from fleetprompt.signals.wakeups import Listener
+from fleetprompt.telemetry import tracing
+from fleetprompt.telemetry.exposition import Scrape
+from fleetprompt.telemetry.reporting import reporting
 from fleetprompt.tenants.key_service import Identity, KeyRing
 from fleetprompt.vault.master_key import load_master_key
 from fleetprompt.vault.service import Vault
@@ -71,6 +74,7 @@ class AppState:
     doorbell: Doorbell
     vault: Vault
     outbound: OutboundClient
+    scrape: Scrape
     clock: Clock = system_clock
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     streams: Counter[str] = field(default_factory=Counter)
@@ -88,7 +92,10 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
     PostgreSQL need not be there yet: requests are 503 until it is.
     """
     url = application_url(settings)
-    async with Database.application(settings, name="fleetprompt-api") as database:
+    async with (
+        Database.application(settings, name="fleetprompt-api") as database,
+        reporting(database, "api") as reporter,
+    ):
         state = AppState(
             settings=settings,
             database=database,
@@ -100,6 +107,7 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
             doorbell=Doorbell(database),
             vault=Vault(database, load_master_key(settings)),
             outbound=OutboundClient(settings),
+            scrape=Scrape(database, reporter),
         )
         await state.writer.start()
         state.listener.start()
@@ -113,6 +121,7 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
             await state.listener.close()
             await state.doorbell.close()
             await state.key_ring.close()
+            await asyncio.to_thread(tracing.flush)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from fleetprompt.db.base import PLATFORM_SCHEMA
 from fleetprompt.db.urls import APPLICATION_ROLE
 
 TENANT_GROUP = "fleetprompt_tenant"
+# Rows of all tenants, by their schemas' names.
+INDEX_TABLES = ("stale_partitions", "directive_queue", "schedule_slots", "approvals_waiting")
 _LOCK = 0x466C6565  # "Flee": one migration or provisioning of roles at a time
 
 
@@ -68,7 +70,7 @@ def drop_tenant_schema(connection: Connection, schema: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     name = sql.Identifier(schema)
     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
-    for table in ("stale_partitions", "directive_queue", "schedule_slots"):
+    for table in INDEX_TABLES:
         connection.execute(
             sql.SQL("DELETE FROM {}.{} WHERE tenant_schema = %s").format(
                 sql.Identifier(PLATFORM_SCHEMA), sql.Identifier(table)

@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
+from fleetprompt.telemetry.process import PROCESS, ListeningState
 
 CHANNEL = "fleetprompt_directives"
 _RECONNECT_SECONDS = 2.0
@@ -44,6 +45,7 @@ class WakeUps:
         self._url = url
         self._heard = asyncio.Event()
         self._listening = asyncio.Event()
+        self._state = ListeningState("directives")
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, seconds: float) -> bool:
@@ -58,6 +60,7 @@ class WakeUps:
         return True
 
     async def __aenter__(self) -> Self:
+        PROCESS.watch(self._state)
         self._task = asyncio.create_task(self._listen())
         try:
             async with asyncio.timeout(_RECONNECT_SECONDS):
@@ -65,6 +68,7 @@ class WakeUps:
         except TimeoutError:
             logger.warning("nothing is heard of directives yet; polling")
         except asyncio.CancelledError:
+            PROCESS.forget(self._state)
             await end_task(self._task)
             raise
         return self
@@ -75,6 +79,7 @@ class WakeUps:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        PROCESS.forget(self._state)
         if self._task is not None:
             await end_task(self._task)
 
@@ -88,8 +93,11 @@ class WakeUps:
                     # What was committed while nobody listened is found by one look at the queue.
                     self._heard.set()
                     self._listening.set()
+                    self._state.up()
                     async for _ in connection.notifies():
+                        self._state.heard()
                         self._heard.set()
             except psycopg.OperationalError:
                 logger.warning("the connection that listens for directives is gone; polling on")
+            self._state.lost()
             await asyncio.sleep(_RECONNECT_SECONDS)

@@ -40,6 +40,7 @@ from fleetprompt.outbound.target import (
     parse_target,
 )
 from fleetprompt.settings import Settings
+from fleetprompt.telemetry import events, tracing
 
 __all__ = [
     "ConnectFailedError",
@@ -115,11 +116,15 @@ class OutboundClient:
         backend = PinnedBackend(target.host, self._resolver, self._allowed)
         exchange = _Exchange(target, backend, self._ssl_context)
         started = time.monotonic()
-        with _silent_libraries():
+        with _silent_libraries(), tracing.outbound(method, target.host, target.port) as span:
             problem = await exchange.run(
                 _request(method, target, headers or {}, content), deadline_seconds, read_limit
             )
-        took_ms = round((time.monotonic() - started) * 1000)
+            answered = None if exchange.reply is None else exchange.reply.status
+            tracing.answered(span, answered, problem)
+        took = time.monotonic() - started
+        took_ms = round(took * 1000)
+        events.outbound_request(took, answered, type(problem).__name__)
         # Raised here, outside every ``except``, so that no library's error, which knows the
         # request, hangs on as the context.
         if exchange.reply is None:

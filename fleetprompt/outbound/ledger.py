@@ -23,6 +23,7 @@ from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.ids import new_id
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.secrets import redact
+from fleetprompt.telemetry import events
 
 Settled = Literal["posted", "rejected", "retryable", "unknown"]
 
@@ -190,6 +191,7 @@ async def settle(
         else func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, retry_in),
         remote_id=remote_id,
     )
+    events.message_settled(state, error_kind)
 
 
 async def give_up_lost(session: AsyncSession) -> int:

@@ -14,6 +14,7 @@ unknown, and the dedupe key makes asking again safe.
 
 import asyncio
 import logging
+import time
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -38,13 +39,17 @@ from fleetprompt.errors import (
     OverloadedError,
 )
 from fleetprompt.settings import Settings
-from fleetprompt.signals.envelope import Accepted
+from fleetprompt.signals.envelope import Accepted, Metadata
 from fleetprompt.signals.handlers import Handlers
 from fleetprompt.signals.refusals import REFUSALS, explain
 from fleetprompt.signals.statements import COMPARE, REQUEST, STORE
 from fleetprompt.signals.wakeups import Notifier
+from fleetprompt.telemetry import events, tracing
+from fleetprompt.telemetry.process import PROCESS
 
 log = logging.getLogger(__name__)
+
+_metadata = msgspec.json.Decoder(Metadata)
 
 WRITE_TIMEOUT = 15.0  # seconds after which a silent server counts as gone
 
@@ -64,6 +69,12 @@ class _Request:
     items: Sequence[Accepted]
     done: asyncio.Future[list[Stored]]
     directives: list[msgspec.Raw] = field(default_factory=list)
+    spans: tracing.SpanContexts = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was told that it is not stored."""
+        return self.done.done() and (self.done.cancelled() or self.done.exception() is not None)
 
     def answer(self, results: dict[UUID, Stored]) -> None:
         if not self.done.done():
@@ -108,6 +119,7 @@ class SignalWriter:
 
     async def start(self) -> None:
         """Begin to write."""
+        PROCESS.waiting_signals = lambda: self._waiting
         self._notifier.start()
         self._writers = [
             asyncio.create_task(self._write_on(), name=f"signal-writer-{number}")
@@ -136,6 +148,8 @@ class SignalWriter:
                 f"{self._waiting} signals wait for the database already.", retry_after=1
             )
         request = _Request(schema, items, asyncio.get_running_loop().create_future())
+        if tracing.on():
+            request.spans = _spans_of(items)
         if self._handlers.by_type:
             for item in items:
                 request.directives.extend(self._handlers.requests(item.row))
@@ -181,6 +195,7 @@ class SignalWriter:
         self, connection: psycopg.AsyncConnection[Any] | None, taken: list[_Request]
     ) -> psycopg.AsyncConnection[Any] | None:
         """Write ``taken`` and answer; returns the connection to go on with, if it still serves."""
+        started, started_ns = time.perf_counter(), time.time_ns()
         try:
             async with asyncio.timeout(WRITE_TIMEOUT):
                 if connection is None or connection.closed:
@@ -219,6 +234,11 @@ class SignalWriter:
             self._fail(taken)
             await _abandon(connection)
             raise
+        finally:
+            if tracing.on():
+                spans = [span for request in taken for span in request.spans]
+                tracing.flushed(started_ns, spans, failed=any(r.failed for r in taken))
+        events.flushed(sum(len(r.items) for r in taken), time.perf_counter() - started)
         return connection
 
     def _fail(self, taken: list[_Request]) -> None:
@@ -307,6 +327,7 @@ class SignalWriter:
                 request.answer(results)
             else:
                 unanswered.append(request)
+        events.signals_stored(len(created), sum(len(r.items) for r in taken) - len(created))
         self._notifier.tell(
             {r.schema for r in taken if any(item.row.id in created for item in r.items)},
             directives=any(request.directives for request in taken),
@@ -369,6 +390,15 @@ def _by_schema(requests: Sequence[_Request]) -> dict[str, list[_Request]]:
     for request in requests:
         found.setdefault(request.schema, []).append(request)
     return found
+
+
+def _spans_of(items: Sequence[Accepted]) -> tracing.SpanContexts:
+    return tracing.signals_submitted(
+        [
+            (item.row.id, item.row.type, _metadata.decode(item.row.metadata).correlation_id)
+            for item in items
+        ]
+    )
 
 
 async def _abandon(connection: psycopg.AsyncConnection[Any] | None) -> None:

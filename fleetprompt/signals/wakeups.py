@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import psycopg
 
+from fleetprompt.telemetry.process import PROCESS, ListeningState
+
 log = logging.getLogger(__name__)
 
 SIGNALS = "fleetprompt_signals"
@@ -85,10 +87,16 @@ class Listener:
         self._url = url
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
-        self.healthy = False
+        self._state = ListeningState("signals")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the connection is there."""
+        return self._state.connected
 
     def start(self) -> None:
         """Begin to listen."""
+        PROCESS.watch(self._state)
         self._task = asyncio.create_task(self._run(), name="listener")
 
     async def wait(self, schema: str, timeout: float) -> None:
@@ -106,6 +114,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening."""
+        PROCESS.forget(self._state)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -118,12 +127,13 @@ class Listener:
                     self._url, autocommit=True, connect_timeout=3
                 ) as connection:
                     await connection.execute(f"LISTEN {SIGNALS}")
-                    self.healthy = True
+                    self._state.up()
                     async for notice in connection.notifies():
+                        self._state.heard()
                         self._wake(notice.payload)
             except (psycopg.Error, OSError) as error:
                 log.warning("listening pauses", extra={"reason": type(error).__name__})
-            self.healthy = False
+            self._state.lost()
             await asyncio.sleep(1)
 
     def _wake(self, payload: str) -> None:

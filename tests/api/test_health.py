@@ -1,8 +1,5 @@
 """Health, and what is told when something breaks that nobody thought of."""
 
-import asyncio
-
-import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -10,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fleetprompt.db.engine import Database
-from tests.api.support import DIGEST, calling, problem_id
+from tests.api.support import calling, problem_id
 
 
 async def test_alive_and_ready(app: FastAPI) -> None:
@@ -34,18 +31,6 @@ async def test_a_database_at_another_revision_is_not_ready(app: FastAPI, owner: 
     finally:
         async with owner.platform() as session:
             await session.execute(change, {"revision": before})
-
-
-async def test_work_that_is_due_and_not_done_shows_its_age(
-    app: FastAPI, owner_client: httpx.AsyncClient
-) -> None:
-    await owner_client.post(f"/api/v1/packages/{DIGEST}/install")
-    await asyncio.sleep(0.1)
-    async with calling(app) as client:
-        moving = (await client.get("/health/moving")).json()
-    assert moving["due_directives"] >= 1
-    assert moving["oldest_directive_seconds"] >= 0.1
-    assert moving["signals_waiting"] == 0
 
 
 async def test_an_unforeseen_error_tells_its_id_and_nothing_else(

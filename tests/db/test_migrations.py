@@ -23,7 +23,7 @@ from fleetprompt.db.base import PlatformBase, TenantBase
 from fleetprompt.db.engine import Database, quote_identifier
 from fleetprompt.db.migrate import MigrationState, head, migrate, migrate_tenant, state
 from fleetprompt.db.migrations.platform.versions.p0001_platform import UUID7_BEFORE_18
-from fleetprompt.db.roles import create_tenant_schema, drop_tenant_schema
+from fleetprompt.db.roles import INDEX_TABLES, create_tenant_schema, drop_tenant_schema
 from fleetprompt.db.urls import sqlalchemy_url
 from fleetprompt.errors import ConflictError, DatabaseUnavailableError
 from fleetprompt.ids import new_id
@@ -195,7 +195,7 @@ def test_an_owner_that_is_no_superuser_can_remove_a_tenant(url: str) -> None:
         connection.execute(f'GRANT USAGE ON SCHEMA "{schema}" TO "{schema}"')
         connection.execute("RESET ROLE")
         connection.execute("GRANT USAGE ON SCHEMA fleetprompt TO hosted")
-        for table in ("stale_partitions", "directive_queue", "schedule_slots"):
+        for table in INDEX_TABLES:
             connection.execute(f"GRANT SELECT, DELETE ON fleetprompt.{table} TO hosted")
         connection.execute("SET ROLE hosted")
         drop_tenant_schema(connection, schema)
