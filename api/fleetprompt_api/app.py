@@ -27,6 +27,7 @@ from fleetprompt_api import (
     outbound,
     packages,
     problems,
+    replays,
     signals,
     signals_ingest,
     signals_openapi,
@@ -46,6 +47,7 @@ _NOUNS = (
     me,
     stream,  # before signals, whose `/signals/{signal_id}` would take its path
     signals,
+    replays,
     directives,
     edge_directives,
     approvals,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from fleetprompt.directives.types import find_type
 from fleetprompt.executions import service as executions
 from fleetprompt.packages import service as packages
 from fleetprompt.signals.emit import NewSignal, emit
+from fleetprompt.signals.replays.selection import Selection
+from fleetprompt.signals.replays.service import ask_for_replay
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import DIGEST, Keys, signal
@@ -57,6 +60,7 @@ BODIES: dict[str, Any] = {
     "reject_approval": {"hash": "0" * 64, "reason": "not like this"},
     "edit_approval": {"params": {}},
     "change_approval_policy": {"required": True, "roles": ["owner"]},
+    "ask_for_replay": {"occurred_from": "2026-01-06T00:00:00Z"},
     "create_tenant": {"slug": "acme-new", "name": "Acme"},
     "delete_tenant": {"confirm": "nobody-here"},
 }
@@ -115,6 +119,8 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         waiting = await packages.disable(session, tenant, installation.id, actor)
         (approval,) = await approvals.list_approvals(session, directive_id=waiting.id)
         execution = await executions.create(session, "test", directive_id=directive.id)
+        january = Selection(occurred_from=datetime(2026, 1, 1, tzinfo=UTC))
+        replay = await ask_for_replay(session, tenant, january, live=False, actor=actor)
         signal_id = await emit(session, NewSignal(type="test.object", data={}))
     user_id = await keys.member(tenant, f"second@{tenant.slug}.example.org", "admin")
     async with database.platform() as session:
@@ -127,6 +133,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,
+        "replay_id": replay.id,
         "user_id": user_id,
         "key_id": key.id,
         "correlation_id": directive.id,
