@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.secrets import redact
 from fleetprompt.settings import Settings
 from fleetprompt_dagster.metadata import Metadata, markdown_table

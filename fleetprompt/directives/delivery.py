@@ -19,9 +19,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
-from fleetprompt.directives.attempt import record_end, settle_failure
+from fleetprompt.directives.attempt import settle_failure
+from fleetprompt.directives.ending import AttemptEnd, record_ends
+from fleetprompt.directives.leases import ClaimedDirective, Settlement, heartbeat, settle
 from fleetprompt.directives.models import Directive, DirectiveReport
-from fleetprompt.directives.queue import ClaimedDirective, Settlement, heartbeat, settle
 from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.errors import (
@@ -184,14 +185,14 @@ async def report(
             )
         return first
     held = _held(directive, attempt, lease_token)
-    kind = (directive_types() if types is None else types).get(directive.type)
-    settlement = _settlement(kind, held, said)
+    known = directive_types() if types is None else types
+    settlement = _settlement(known.get(directive.type), held, said)
     try:
         await settle(session, held, settlement, owner=connector.actor)
     except StaleLeaseError:
         _log(connector, directive_id, attempt, "refused the report of a lease that is gone")
         raise
-    await record_end(session, connector.tenant, held, settlement, kind=kind, running=None)
+    await record_ends(session, connector.tenant, [AttemptEnd(held, settlement)], known)
     await session.refresh(directive)
     made = DirectiveReport(
         directive_id=directive_id,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fleetprompt.clock import Clock
 from fleetprompt.db.engine import Database
-from fleetprompt.directives.queue import ClaimedDirective
+from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings

@@ -7,7 +7,9 @@ A handler that computes without yielding blocks its event loop, and a heartbeat 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -15,7 +17,8 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
-from fleetprompt.directives.queue import heartbeat
+from fleetprompt.directives import workers
+from fleetprompt.directives.leases import heartbeat
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.settings import Settings
 
@@ -27,8 +30,8 @@ logger = logging.getLogger(__name__)
 class Heart:
     """Renews the leases it holds three times a lease; ``on_lost`` runs on the opener's loop.
 
-    A process that is stopped or cut off from the database beats no more: its leases run out and
-    others take the work, which is what a lease is for.
+    Within ``announcing`` it also tells that a worker is alive. A process that is stopped or cut off from
+    the database beats no more: its leases run out and others take the work, which is what a lease is for.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Heart:
         self._url, self._settings = url, settings
         self._lease_seconds = lease_seconds
         self._on_lost = on_lost
+        self._announced: str | None = None
         self._leases: dict[UUID, tuple[str, UUID]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -57,6 +61,15 @@ class Heart:
         """Let this lease be; the attempt has ended."""
         with self._lock:
             self._leases.pop(directive_id, None)
+
+    @contextmanager
+    def announcing(self, owner: str) -> Iterator[None]:
+        """Tell that this worker is alive for as long as the block lasts."""
+        self._announced = owner
+        try:
+            yield
+        finally:
+            self._announced = None
 
     async def __aenter__(self) -> Self:
         self._home = asyncio.get_running_loop()
@@ -81,22 +94,34 @@ class Heart:
         async with Database(
             self._url, self._settings, application_name="fleetprompt-heart"
         ) as database:
-            while not await asyncio.to_thread(
-                self._stop.wait, self._lease_seconds / _BEATS_A_LEASE
-            ):
-                for schema, leases in self._by_schema().items():
-                    try:
-                        async with database.tenant(schema) as session:
-                            kept = await heartbeat(
-                                session, leases, lease_seconds=self._lease_seconds
-                            )
-                    except (FleetPromptError, DBAPIError) as error:
-                        # Of one tenant, which may just have been deleted: the others go on.
-                        logger.warning("leases were not renewed: %s", type(error).__name__)
-                        continue
-                    self._tell(
-                        directive_id for directive_id, _ in leases if directive_id not in kept
-                    )
+            renewal = self._lease_seconds / _BEATS_A_LEASE
+            pause, renewed_at = min(renewal, workers.BEAT_SECONDS), time.monotonic()
+            while not await asyncio.to_thread(self._stop.wait, pause):
+                # Half a pause of tolerance, so that a late awakening does not cost a whole one.
+                if time.monotonic() >= renewed_at + renewal - pause / 2:
+                    renewed_at = time.monotonic()
+                    await self._renew(database)
+                await self._announce(database)
+
+    async def _announce(self, database: Database) -> None:
+        if (owner := self._announced) is None:
+            return
+        try:
+            async with database.platform() as session:
+                await workers.beat(session, owner)
+        except (FleetPromptError, DBAPIError) as error:
+            logger.warning("this worker could not tell that it is alive: %s", type(error).__name__)
+
+    async def _renew(self, database: Database) -> None:
+        for schema, leases in self._by_schema().items():
+            try:
+                async with database.tenant(schema) as session:
+                    kept = await heartbeat(session, leases, lease_seconds=self._lease_seconds)
+            except (FleetPromptError, DBAPIError) as error:
+                # Of one tenant, which may just have been deleted: the others go on.
+                logger.warning("leases were not renewed: %s", type(error).__name__)
+                continue
+            self._tell(directive_id for directive_id, _ in leases if directive_id not in kept)
 
     def _by_schema(self) -> dict[str, list[tuple[UUID, UUID]]]:
         grouped: dict[str, list[tuple[UUID, UUID]]] = {}

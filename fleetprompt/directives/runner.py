@@ -7,8 +7,8 @@ may be killed at any point: what it held is taken up by others when the leases h
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,20 +18,19 @@ from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
-from fleetprompt.directives.attempt import record_end, run_handler
+from fleetprompt.directives.attempt import run_handler
+from fleetprompt.directives.due import abandoned, reserve
+from fleetprompt.directives.end_writer import EndWriter
+from fleetprompt.directives.ending import AttemptEnd
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.heart import Heart
-from fleetprompt.directives.queue import ClaimedDirective, Settlement, due_directives, settle
-from fleetprompt.directives.taking import take
+from fleetprompt.directives.leases import ClaimedDirective, Settlement
+from fleetprompt.directives.outcomes import DirectiveOutcome, OnDone, tell
+from fleetprompt.directives.taking import take, take_back
+from fleetprompt.directives.turn import Turn
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.directives.wake import WakeUps
-from fleetprompt.errors import (
-    DatabaseUnavailableError,
-    ErrorKind,
-    NotFoundError,
-    OverloadedError,
-    StaleLeaseError,
-)
+from fleetprompt.errors import DatabaseUnavailableError, NotFoundError, OverloadedError
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
@@ -42,35 +41,25 @@ from fleetprompt.vault.service import Vault
 
 LEASE_SECONDS = 45.0
 POLL_SECONDS = 1.0
+CONCURRENCY = 32
 
+_MOST_BACK = 100
 _LOST = Settlement("lost", error_kind="unknown", error_message="the lease was gone before the end")
 _AWAY = (DatabaseUnavailableError, OverloadedError)
 
 logger = logging.getLogger("fleetprompt.directives")
 
 
-@dataclass(frozen=True, slots=True)
-class DirectiveOutcome:
-    """How one attempt ended. ``state`` is the directive's, or ``lost`` when its lease was gone.
-
-    Times are in seconds: from due to claimed, and from claimed to ended.
-    """
-
-    tenant: str
-    directive_id: UUID
-    type: str
-    attempt: int
-    state: str
-    waited: float
-    took: float
-    execution_id: UUID | None = None
-    correlation_id: str | None = None
-    error_kind: ErrorKind | None = None
-    error_message: str | None = None
-
-
-OnDone = Callable[[DirectiveOutcome], None]
 _Attempts = set[asyncio.Task[DirectiveOutcome]]
+
+
+def _collect(outcomes: list[DirectiveOutcome], on_done: OnDone | None) -> OnDone:
+    def ended(outcome: DirectiveOutcome) -> None:
+        outcomes.append(outcome)
+        if on_done is not None:
+            on_done(outcome)
+
+    return ended
 
 
 class DirectiveRunner:
@@ -85,7 +74,7 @@ class DirectiveRunner:
         settings: Settings,
         *,
         owner: str,
-        concurrency: int = 8,
+        concurrency: int = CONCURRENCY,
         lease_seconds: float = LEASE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         dagster_run_id: str | None = None,
@@ -104,7 +93,9 @@ class DirectiveRunner:
         self._heart = Heart(
             database.url, settings, lease_seconds=lease_seconds, on_lost=self._stop_lost
         )
+        self._ends = EndWriter(database, self.types, owner=owner, patience_seconds=lease_seconds)
         self._slots = asyncio.Semaphore(concurrency)
+        self._look_for_abandoned_at = 0.0
         self._tenants: dict[str, Tenant] = {}
         self._handlers: dict[UUID, asyncio.Task[Settlement]] = {}
 
@@ -125,47 +116,41 @@ class DirectiveRunner:
         *,
         linger_seconds: float = 0.0,
         most_seconds: float = 600.0,
+        hand_over_seconds: float = 0.0,
         on_done: OnDone | None = None,
     ) -> list[DirectiveOutcome]:
         """Work off what is due, stay ``linger_seconds`` for more, and return what was done.
 
-        After ``most_seconds`` nothing new is claimed; what runs is finished first.
+        After ``most_seconds`` it retires: it goes on until another worker is there, at most for
+        ``hand_over_seconds``, then claims nothing more and finishes what runs.
         """
         outcomes: list[DirectiveOutcome] = []
-
-        def ended(outcome: DirectiveOutcome) -> None:
-            outcomes.append(outcome)
-            if on_done is not None:
-                on_done(outcome)
-
+        ended = _collect(outcomes, on_done)
         running: _Attempts = set()
         idle_since = time.monotonic()
-        retire_at = idle_since + most_seconds
-        async with WakeUps(self.database.url) as wake_ups:
-            while True:
-                now = time.monotonic()
-                if now < retire_at and len(running) < self.concurrency:
-                    running |= await self._start_due(self.concurrency - len(running), ended)
-                if running:
-                    idle_since = time.monotonic()
-                elif now >= min(retire_at, idle_since + linger_seconds):
-                    return outcomes
-                patience = self.poll_seconds
-                if not running:
-                    patience = min(patience, retire_at - now, idle_since + linger_seconds - now)
-                running = await self._wait(running, wake_ups, max(0.0, patience), ended)
+        turn = Turn(self.database, self.owner, most_seconds, hand_over_seconds)
+        async with WakeUps(self.database.url) as wake_ups, turn:
+            with self._heart.announcing(self.owner):
+                while True:
+                    taking = await turn.goes_on()
+                    if taking and len(running) < self.concurrency:
+                        running |= await self._start_due(self.concurrency - len(running), ended)
+                    now = time.monotonic()
+                    if running:
+                        idle_since = now
+                    elif not taking or now >= idle_since + linger_seconds:
+                        return outcomes
+                    patience = self.poll_seconds
+                    if not running:
+                        patience = min(patience, idle_since + linger_seconds - now)
+                    running = await self._wait(running, wake_ups, max(0.0, patience), ended)
 
     async def work(
         self, tenant: Tenant, ids: Sequence[UUID], *, on_done: OnDone | None = None
     ) -> list[DirectiveOutcome]:
         """Run those of the tenant's directives that are due now, one attempt each."""
         outcomes: list[DirectiveOutcome] = []
-
-        def ended(outcome: DirectiveOutcome) -> None:
-            outcomes.append(outcome)
-            if on_done is not None:
-                on_done(outcome)
-
+        ended = _collect(outcomes, on_done)
         for start in range(0, len(ids), self.concurrency):
             attempts = await self._start(tenant, ids[start : start + self.concurrency], ended)
             for outcome in await asyncio.gather(*attempts):
@@ -190,18 +175,50 @@ class DirectiveRunner:
     async def _start_due(self, limit: int, ended: OnDone) -> _Attempts:
         started: _Attempts = set()
         try:
-            for schema, ids in (await due_directives(self.database, limit)).items():
-                tenant = await self._tenant(schema)
-                if tenant is not None:
-                    started |= await self._start(tenant, ids, ended)
+            await self._take_back_abandoned(ended)
+            reserved = await reserve(
+                self.database,
+                limit,
+                most_of_tenant=self.settings.directive_tenant_concurrency,
+                types=self.types,
+            )
         except _AWAY as error:
-            logger.warning("nothing more was claimed: %s", error)
+            logger.warning("nothing was looked for: %s", error)
+            return started
+        for schema, ids in reserved.items():
+            with self._going_on():
+                if (tenant := await self._tenant(schema)) is not None:
+                    started |= await self._start(tenant, ids, ended)
+        return started
+
+    async def _take_back_abandoned(self, ended: OnDone) -> None:
+        """What connectors left behind, looked for as often as is polled."""
+        if time.monotonic() < self._look_for_abandoned_at:
+            return
+        self._look_for_abandoned_at = time.monotonic() + self.poll_seconds
+        for (schema, connector_id), ids in (await abandoned(self.database, _MOST_BACK)).items():
+            with self._going_on():
+                if (tenant := await self._tenant(schema)) is None:
+                    continue
+                async with self.database.tenant(schema) as session:
+                    back = await take_back(
+                        session, tenant, connector_id, ids, owner=self.owner, types=self.types
+                    )
+                for directive, end in back:
+                    ended(tell(tenant, directive, end, None, 0.0))
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What one tenant's part runs into does not stop the others'."""
+        try:
+            yield
+        except _AWAY as error:
+            logger.warning("nothing more was claimed of a tenant: %s", error)
         except NotFoundError:
             # A tenant that has just been deleted: who there is, is read anew.
             self._tenants.clear()
         except DBAPIError:
             logger.exception("claiming failed")
-        return started
 
     async def _start(self, tenant: Tenant, ids: Sequence[UUID], ended: OnDone) -> _Attempts:
         """Claim and start; directives given up or refused are told to ``ended`` at once."""
@@ -217,7 +234,7 @@ class DirectiveRunner:
                 types=self.types,
             )
         for directive, end in found.ended:
-            ended(self._outcome(tenant, directive, end, None, 0.0))
+            ended(tell(tenant, directive, end, None, 0.0))
         attempts: _Attempts = set()
         for directive in found.claimed:
             self._heart.hold(tenant.schema, directive.id, directive.lease_token)
@@ -265,45 +282,14 @@ class DirectiveRunner:
                 await asyncio.wait({work})
             settlement = _LOST if work.cancelled() else work.result()
             if settlement is not _LOST:
-                settlement = await self._settle(tenant, directive, settlement, execution)
+                end = AttemptEnd(directive, settlement, execution)
+                settlement = settlement if await self._ends.write(tenant, end) else _LOST
         finally:
             self._heart.release(directive.id)
             if (handler := self._handlers.pop(directive.id, None)) and not handler.done():
                 handler.cancel()
         took = time.monotonic() - started
-        return self._outcome(tenant, directive, settlement, execution.id, took)
-
-    async def _settle(
-        self,
-        tenant: Tenant,
-        directive: ClaimedDirective,
-        settlement: Settlement,
-        execution: RunningExecution,
-    ) -> Settlement:
-        """Write an attempt's end; while the database is away, for as long as the lease could last."""
-        kind = self.types.get(directive.type)
-        give_up_at = time.monotonic() + self.lease_seconds
-        while True:
-            try:
-                async with self.database.tenant(tenant.schema) as session:
-                    await settle(session, directive, settlement, owner=self.owner)
-                    await record_end(
-                        session, tenant, directive, settlement, kind=kind, running=execution
-                    )
-            except StaleLeaseError as error:
-                logger.warning("%s", error, extra={"directive_id": str(directive.id)})
-                return _LOST
-            except (NotFoundError, DBAPIError):
-                logger.exception("the end of an attempt could not be written")
-                return _LOST
-            except _AWAY as error:
-                if time.monotonic() >= give_up_at:
-                    logger.exception("the end of an attempt could not be written")
-                    return _LOST
-                logger.warning("the end of an attempt is not written yet: %s", error)
-                await asyncio.sleep(self.poll_seconds)
-            else:
-                return settlement
+        return tell(tenant, directive, settlement, execution.id, took)
 
     def _stop_lost(self, directive_id: UUID) -> None:
         """The directive was cancelled or given to another attempt: stop this one."""
@@ -319,42 +305,3 @@ class DirectiveRunner:
                 )
                 self._tenants = {one.schema_name: as_tenant(one) for one in found}
         return self._tenants.get(schema)
-
-    def _outcome(
-        self,
-        tenant: Tenant,
-        directive: ClaimedDirective,
-        settlement: Settlement,
-        execution_id: UUID | None,
-        took: float,
-    ) -> DirectiveOutcome:
-        waited = (directive.claimed_at - directive.available_at).total_seconds()
-        outcome = DirectiveOutcome(
-            tenant=tenant.slug,
-            directive_id=directive.id,
-            type=directive.type,
-            attempt=directive.attempt,
-            state=settlement.state,
-            waited=max(0.0, waited),
-            took=took,
-            execution_id=execution_id,
-            correlation_id=directive.correlation_id,
-            error_kind=settlement.error_kind,
-            error_message=settlement.error_message,
-        )
-        logger.info(
-            "directive %s: %s",
-            directive.type,
-            settlement.state,
-            extra={
-                "tenant": tenant.slug,
-                "directive_id": str(directive.id),
-                "execution_id": str(execution_id),
-                "attempt": directive.attempt,
-                "correlation_id": directive.correlation_id,
-                "error_kind": settlement.error_kind,
-                "waited_seconds": round(outcome.waited, 3),
-                "took_seconds": round(took, 3),
-            },
-        )
-        return outcome

@@ -6,13 +6,12 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.directives.attempt import record_end
-from fleetprompt.directives.queue import LOST_WORKER, ClaimedDirective, Settlement, claim
+from fleetprompt.directives.ending import AttemptEnd, record_ends
+from fleetprompt.directives.leases import ClaimedDirective
+from fleetprompt.directives.queue import End, claim, rescue
 from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType
 from fleetprompt.executions import service as executions
 from fleetprompt.tenants.service import Tenant
-
-_GIVEN_UP = Settlement("unknown", error_kind="unknown", error_message=LOST_WORKER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Taken:
 
     claimed: list[ClaimedDirective]
     executions: dict[UUID, UUID]
-    ended: list[tuple[ClaimedDirective, Settlement]]
+    ended: list[End]
 
 
 async def take(
@@ -47,11 +46,25 @@ async def take(
         dagster_run_id=dagster_run_id,
         types=types,
     )
+    ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
+    await record_ends(session, tenant, ends, types)
     running = await executions.start_for_directives(
         session, found.claimed, dagster_run_id=dagster_run_id
     )
-    ended = [*((lost, _GIVEN_UP) for lost in found.given_up), *found.refused]
-    for directive, end in ended:
-        kind = types.get(directive.type)
-        await record_end(session, tenant, directive, end, kind=kind, running=None)
-    return Taken(found.claimed, running, ended)
+    return Taken(found.claimed, running, found.ended)
+
+
+async def take_back(
+    session: AsyncSession,
+    tenant: Tenant,
+    connector_id: str,
+    ids: Sequence[UUID],
+    *,
+    owner: str,
+    types: Mapping[str, AnyDirectiveType],
+) -> list[End]:
+    """``queue.rescue`` of what a connector left behind; those that ended need no more work."""
+    found = await rescue(session, ids, owner=owner, target=connector_id, types=types)
+    ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
+    await record_ends(session, tenant, ends, types)
+    return found.ended

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from fleetprompt.directives.handling import HandlerContext
-    from fleetprompt.directives.queue import ClaimedDirective
+    from fleetprompt.directives.leases import ClaimedDirective
     from fleetprompt.tenants.service import Tenant
 
 ADMINISTRATORS: frozenset[Role] = frozenset({"owner", "admin"})
@@ -108,6 +108,7 @@ class DirectiveType(Generic[Params]):
     roles: frozenset[Role] = ADMINISTRATORS
     target: Literal["platform", "connector"] = "platform"
     timeout: float = 60.0
+    concurrency: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_failure: AfterFailure[Params] | None = None
     approval: ApprovalPolicy | None = None
@@ -117,6 +118,10 @@ class DirectiveType(Generic[Params]):
         if (self.handler is None) != (self.target == "connector"):
             raise ValueError(
                 f"{self.name}: a handler is for the platform's types, and for those alone"
+            )
+        if self.concurrency is not None and (self.concurrency < 1 or self.handler is None):
+            raise ValueError(
+                f"{self.name}: a concurrency is at least 1, and for the platform's types"
             )
 
     def allows(self, role: Role) -> bool:

@@ -1,8 +1,7 @@
-"""Making, starting, ending and reading executions, and what they log."""
+"""Making, starting and reading executions, and what they log."""
 
 import json
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,12 +10,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
-from fleetprompt.errors import ConflictError, NotFoundError
+from fleetprompt.errors import NotFoundError
 from fleetprompt.executions.models import Execution, ExecutionLog
 from fleetprompt.ids import new_id
 
 Level = Literal["debug", "info", "warning", "error"]
-Ended = Literal["completed", "failed", "cancelled"]
 
 MESSAGE_LIMIT = 4000
 FIELDS_LIMIT = 8 * 1024
@@ -103,69 +101,6 @@ async def start_for_directives(
     return known
 
 
-async def start(
-    session: AsyncSession, execution_id: UUID, *, dagster_run_id: str | None = None
-) -> None:
-    """Set a requested execution running; one that has ended is a ConflictError."""
-    changed = await session.scalar(
-        update(Execution)
-        .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
-        .values(
-            state="running",
-            started_at=func.coalesce(Execution.started_at, func.clock_timestamp()),
-            dagster_run_id=func.coalesce(dagster_run_id, Execution.dagster_run_id),
-        )
-        .returning(Execution.id)
-    )
-    if changed is None:
-        execution = await get(session, execution_id)
-        raise ConflictError(f"Execution {execution_id} has ended: {execution.state}.")
-
-
-async def wait_again(
-    session: AsyncSession, execution_id: UUID, *, error_kind: str, error_message: str
-) -> None:
-    """Put a running execution back to requested: another attempt follows."""
-    await session.execute(
-        update(Execution)
-        .where(Execution.id == execution_id, Execution.state == "running")
-        .values(state="requested", error_kind=error_kind, error_message=_told(error_message))
-    )
-
-
-async def finish(
-    session: AsyncSession,
-    execution_id: UUID,
-    state: Ended,
-    *,
-    result: dict[str, Any] | None = None,
-    error_kind: str | None = None,
-    error_message: str | None = None,
-    cost_usd: Decimal | None = None,
-    tokens_in: int | None = None,
-    tokens_out: int | None = None,
-) -> None:
-    """End an execution; one that has ended already is a ConflictError. No result: the kept one stays."""
-    changed = await session.scalar(
-        update(Execution)
-        .where(Execution.id == execution_id, Execution.state.in_(_OPEN))
-        .values(
-            state=state,
-            finished_at=func.clock_timestamp(),
-            result=Execution.result if result is None else result,
-            error_kind=error_kind,
-            error_message=_told(error_message),
-            cost_usd=cost_usd,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-        )
-        .returning(Execution.id)
-    )
-    if changed is None:
-        execution = await get(session, execution_id)
-        raise ConflictError(f"Execution {execution_id} has ended already: {execution.state}.")
-
-
 async def keep_result(session: AsyncSession, execution_id: UUID, result: dict[str, Any]) -> None:
     """Store the result so far of an execution that has not ended."""
     await session.execute(
@@ -183,8 +118,8 @@ async def log(
         ExecutionLog(
             execution_id=execution_id,
             level=level,
-            message=secrets.redact(message)[:MESSAGE_LIMIT],
-            fields=_bounded(fields),
+            message=bounded_message(message),
+            fields=bounded_fields(fields),
         )
     )
     await session.flush()
@@ -240,11 +175,13 @@ async def logs(
     )
 
 
-def _told(message: str | None) -> str | None:
-    return None if message is None else secrets.redact(message)[:MESSAGE_LIMIT]
+def bounded_message(message: str) -> str:
+    """At most 4,000 characters, known shapes of secrets masked."""
+    return secrets.redact(message)[:MESSAGE_LIMIT]
 
 
-def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
+def bounded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """At most 8 KiB as JSON, known shapes of secrets masked."""
     clean: dict[str, Any] = json.loads(json.dumps(_masked(fields), default=str))
     if len(json.dumps(clean)) > FIELDS_LIMIT:
         return {"left_out": f"fields over {FIELDS_LIMIT} bytes"}

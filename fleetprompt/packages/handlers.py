@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.queue import ClaimedDirective
+from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.types import DirectiveParams, DirectiveType, Failure
 from fleetprompt.errors import ConflictError, NotFoundError
 from fleetprompt.packages import registry

@@ -16,7 +16,8 @@ from fleetprompt.directives.approvals.models import Approval
 from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, DirectiveType
 from fleetprompt.ids import new_id
 from fleetprompt.settings import Settings

@@ -185,7 +185,7 @@ async def test_a_type_that_came_to_need_approval_does_not_run_without(office: Of
             session, limit=1, owner="w", lease_seconds=9, ids=[directive.id], types=office.types
         )
     assert found.claimed == []
-    assert [end.state for _, end in found.refused] == ["failed"]
+    assert [end.state for _, end in found.ended] == ["failed"]
     waiting = await office.ask(kind="test.free")
     assert waiting.state == "waiting"
 

@@ -12,7 +12,7 @@ from fleetprompt.directives import delivery, service
 from fleetprompt.directives.delivery import Connector, Report
 from fleetprompt.directives.doorbell import Doorbell
 from fleetprompt.directives.models import Directive, DirectiveReport
-from fleetprompt.directives.queue import due_directives
+from fleetprompt.directives.due import reserve
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import DirectiveType
 from fleetprompt.directives.wake import notify_directives
@@ -114,8 +114,9 @@ async def test_the_platforms_workers_leave_a_connectors_directives_alone(
 ) -> None:
     own, _ = await ask(database, tenant)
     theirs = await asked(database, tenant)
-    assert (await due_directives(database, 10))[tenant.schema] == [own]
     types = {**PLATFORM_TYPES, **TYPES}
+    found = await reserve(database, 10, most_of_tenant=10, types=types)
+    assert found[tenant.schema] == [own]
     async with DirectiveRunner(database, settings, owner="test", types=types) as runner:
         done = await runner.work(tenant, [own, theirs.id])
     assert [one.directive_id for one in done] == [own]

@@ -16,7 +16,8 @@ from fleetprompt.directives import service
 from fleetprompt.directives.actors import PLATFORM
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import DirectiveParams, DirectiveType
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant

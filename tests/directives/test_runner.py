@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
-from fleetprompt.directives import queue, service
+from fleetprompt.directives import due, queue, service
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
@@ -174,8 +174,8 @@ async def test_retry_after_moves_the_next_attempt(
         assert [o.state for o in await one.drain()] == ["pending"]
     directive = await read(database, tenant, directive_id)
     assert 118 < (directive.available_at - system_clock()).total_seconds() < 121
-    due = await queue.peek(database, system_clock())
-    assert due == []
+    waiting = await due.peek(database, system_clock())
+    assert waiting == []
 
 
 async def claim_as(
@@ -399,8 +399,8 @@ async def test_higher_priority_goes_first_and_the_future_waits(
     async with database.tenant(tenant.schema) as session:
         found = await queue.claim(session, limit=5, owner="w", lease_seconds=45)
     assert [d.id for d in found.claimed] == [high, low]
-    assert await queue.peek(database, system_clock()) == []
-    (count,) = await queue.peek(database, later)
+    assert await due.peek(database, system_clock()) == []
+    (count,) = await due.peek(database, later)
     assert (count.type, count.count) == ("test.work", 3), "what runs is due when its lease is over"
 
 
@@ -410,7 +410,8 @@ async def test_a_directive_that_was_not_started_in_time_is_cancelled(
     known = types(nothing)
     directive_id = await ask(database, tenant, known, expires_at=system_clock())
     async with runner(database, settings, known) as one:
-        assert await one.drain() == []
+        (outcome,) = await one.drain()
+    assert (outcome.state, outcome.error_message) == ("cancelled", "not started in time")
     assert await states(database, tenant, directive_id) == ["requested", "pending", "cancelled"]
 
 

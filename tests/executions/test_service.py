@@ -6,8 +6,9 @@ from decimal import Decimal
 import pytest
 
 from fleetprompt.db.engine import Database
-from fleetprompt.errors import ConflictError, NotFoundError
+from fleetprompt.errors import NotFoundError
 from fleetprompt.executions import service
+from fleetprompt.executions.ending import ExecutionEnd, end_executions
 from fleetprompt.executions.running import LINE_LIMIT, RunningExecution
 from fleetprompt.tenants.service import Tenant
 
@@ -18,21 +19,23 @@ async def test_an_execution_from_request_to_end_with_its_costs(
     async with database.tenant(tenant.schema) as session:
         made = await service.create(session, "digest.run", correlation_id="c")
         assert (made.state, made.started_at) == ("requested", None)
-        await service.start(session, made.id, dagster_run_id="run-1")
-        await service.finish(
-            session, made.id, "completed", result={"n": 1}, cost_usd=Decimal("0.004217"),
-            tokens_in=812, tokens_out=90,
+        first = ExecutionEnd(
+            made.id, "requested", "warning", "no answer", cost_usd=Decimal("0.004"), tokens_in=800
+        )
+        last = ExecutionEnd(
+            made.id, "completed", "info", "done", result={"n": 1}, cost_usd=Decimal("0.000217"),
+            tokens_in=12, tokens_out=90,
         )  # fmt: skip
-        with pytest.raises(ConflictError):
-            await service.finish(session, made.id, "failed")
-        with pytest.raises(ConflictError):
-            await service.start(session, made.id)
+        await end_executions(session, [first])
+        await end_executions(session, [last])
+        await end_executions(session, [ExecutionEnd(made.id, "failed", "error", "too late")])
     async with database.tenant(tenant.schema) as session:
         found = await service.get(session, made.id)
-    assert (found.state, found.result, found.dagster_run_id) == ("completed", {"n": 1}, "run-1")
+        lines = await service.logs(session, made.id)
+    assert (found.state, found.result) == ("completed", {"n": 1})
     assert (found.cost_usd, found.tokens_in, found.tokens_out) == (Decimal("0.004217"), 812, 90)
-    assert found.started_at is not None
     assert found.finished_at is not None
+    assert [line.message for line in lines] == ["no answer", "done", "too late"]
 
 
 async def test_a_kept_result_stays_when_the_end_brings_none(
@@ -44,7 +47,8 @@ async def test_a_kept_result_stays_when_the_end_brings_none(
     await running.keep({"text": "half"})
     assert await running.kept() == {"text": "half"}
     async with database.tenant(tenant.schema) as session:
-        await service.finish(session, made.id, "failed", error_kind="network", error_message="no")
+        end = ExecutionEnd(made.id, "failed", "error", "no", error_kind="network")
+        await end_executions(session, [end])
     assert await running.kept() == {"text": "half"}
 
 

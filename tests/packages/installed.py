@@ -12,7 +12,8 @@ from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.executions.models import Execution
 from fleetprompt.ids import new_id
 from fleetprompt.outbound.http import OutboundClient

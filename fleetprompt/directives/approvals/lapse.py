@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.directives.actors import PLATFORM, Actor
 from fleetprompt.directives.approvals.asking import settle_approval, tell
 from fleetprompt.directives.approvals.models import Approval
-from fleetprompt.directives.attempt import record_end
+from fleetprompt.directives.ending import AttemptEnd, record_ends
+from fleetprompt.directives.leases import ClaimedDirective, Settlement
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.queue import ClaimedDirective, Settlement
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.tenants.service import Tenant
 
@@ -95,12 +95,6 @@ async def call_off(
         claimed_at=row.at,
     )
     known = directive_types() if types is None else types
-    await record_end(
-        session,
-        tenant,
-        held,
-        Settlement("cancelled", error_message=reason),
-        kind=known.get(directive.type),
-        running=None,
-    )
+    end = AttemptEnd(held, Settlement("cancelled", error_message=reason))
+    await record_ends(session, tenant, [end], known)
     await session.refresh(directive)

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.queue import ClaimedDirective
+from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.types import Failure
 from fleetprompt.outbound import ledger
 from fleetprompt.outbound.outcome import Outcome

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import dagster as dg
 
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.lake.rebuild import describe
 from fleetprompt.packages.scheduling import keep_filled, request_slots
 from fleetprompt.schedules.models import ScheduleSlot

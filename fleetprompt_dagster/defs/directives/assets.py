@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from fleetprompt.directives.queue import peek
+from fleetprompt.directives.due import peek
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.resources import PlatformResource
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.runner import DirectiveOutcome, DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.tenants.service import get_tenant
 from fleetprompt_dagster.defs.digests.records import (
     DigestRecord,

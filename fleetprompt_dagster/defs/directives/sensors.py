@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from fleetprompt.directives.queue import peek
+from fleetprompt.directives.due import peek
 from fleetprompt.ids import new_id
 from fleetprompt_dagster.defs.directives.jobs import drain_directives
 from fleetprompt_dagster.resources import PlatformResource
