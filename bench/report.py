@@ -54,6 +54,11 @@ class Bound:
         return {**asdict(self), "met": self.met}
 
 
+def _digits(value: float) -> str:
+    """As many as tell something."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
 def show(console: Console, ratios: list[Ratio]) -> None:
     """All of them as a table; nothing if there are none."""
     if not ratios:
@@ -64,9 +69,9 @@ def show(console: Console, ratios: list[Ratio]) -> None:
     for one in ratios:
         table.add_row(
             one.name,
-            f"{one.value:,.0f} {one.unit}",
+            f"{_digits(one.value)} {one.unit}",
             one.against_name,
-            f"{one.against:,.0f} {one.unit}",
+            f"{_digits(one.against)} {one.unit}",
             f"{one.ratio:.2f}×",
             f"≥ {one.target}×",
             "met" if one.met else "NOT MET",
