@@ -1,7 +1,8 @@
 """``fleetprompt signals``: follow them live, and ask handlers again about old ones."""
 
+import asyncio
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ TenantSlug = Annotated[str, typer.Argument(help="The tenant's slug.")]
 TypeFilter = Annotated[
     str | None, typer.Option("--type", help="Exact, or a prefix such as 'email.*'.")
 ]
+_SHOWN = 20  # findings for people
+_LOOK_SECONDS = 0.5
 Json = Annotated[bool, typer.Option("--json", help="One JSON line a signal.")]
 
 
@@ -85,41 +88,116 @@ def _as_json(signal: Any) -> dict[str, Any]:
 @app.command()
 def replay(
     tenant: TenantSlug,
-    since: Annotated[datetime, typer.Option(help="From this time on (UTC unless it has a zone).")],
-    until: Annotated[datetime | None, typer.Option(help="Up to this time. Default: now.")] = None,
-    type_: TypeFilter = None,
-    execute: Annotated[
-        bool, typer.Option(help="Request the directives. Without it, only show them.")
+    since: Annotated[
+        datetime | None, typer.Option(help="What occurred from this time on (UTC without a zone).")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="What occurred before this time.")] = None,
+    stored_since: Annotated[
+        datetime | None, typer.Option(help="What was stored from this time on.")
+    ] = None,
+    stored_until: Annotated[
+        datetime | None, typer.Option(help="What was stored before this time.")
+    ] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Exact, or 'email.*'; may be repeated.")
+    ] = None,
+    sources: Annotated[list[str] | None, typer.Option("--source", help="May be repeated.")] = None,
+    correlation_id: Annotated[str | None, typer.Option(help="Only this story.")] = None,
+    package: Annotated[str | None, typer.Option(help="Only this package's handlers.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Request what is new. Without it, only tell.")
     ] = False,
-    as_json: Json = False,
+    wait: Annotated[
+        bool, typer.Option(help="Work it off here; without, the platform's drain does.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Ask the handlers again about stored signals.
+    """Ask the packages' handlers again about stored signals: muted, or --live.
 
-    What was asked for before keeps its idempotency key and is not done twice.
+    What was requested before keeps its idempotency key and is not done twice. Interrupted, it is
+    gone on with by the platform's drain.
     """
+    given = {
+        "occurred_from": _zoned(since),
+        "occurred_before": _zoned(until),
+        "inserted_from": _zoned(stored_since),
+        "inserted_before": _zoned(stored_until),
+        "types": types or [],
+        "sources": sources or [],
+        "correlation_id": correlation_id,
+        "package": package,
+    }
+    done, findings = run(_replay(tenant, given, live=live, wait=wait))
+    if as_json:
+        print_json({**done, "findings": findings})
+        return
+    print(f"replay {done['id']}: {done['state']}\n{done['outcome']}")
+    for one in findings[:_SHOWN]:
+        what = one["idempotency_key"] or one["detail"]
+        print(f"  {one['outcome']:<14} {one['directive_type'] or one['package']}  {what}")
+    if len(findings) > _SHOWN:
+        print(f"  … /api/v1/replays/{done['id']}/findings has all")
+
+
+async def _replay(
+    slug: str, given: dict[str, Any], *, live: bool, wait: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ask for a replay and, with ``wait``, work it off unless a drain is faster."""
+    from pydantic import ValidationError
+
     from fleetprompt.db.engine import Database
-    from fleetprompt.packages.signal_handlers import signal_handlers
-    from fleetprompt.signals.replay import replay as replay_signals
+    from fleetprompt.directives.actors import Actor
+    from fleetprompt.directives.runner import DirectiveRunner
+    from fleetprompt.directives.service import get as get_directive
+    from fleetprompt.directives.wake import notify_directives
+    from fleetprompt.errors import InvalidError
+    from fleetprompt.signals.replays import service
+    from fleetprompt.signals.replays.models import OPEN_STATES
+    from fleetprompt.signals.replays.selection import Selection
     from fleetprompt.tenants.service import get_tenant
 
-    async def work() -> dict[str, int]:
-        async with Database.application(get_settings()) as database:
-            async with database.platform() as session:
-                found = await get_tenant(session, tenant)
-            result = await replay_signals(
-                database,
-                found,
-                signal_handlers(),
-                since=since,
-                until=until,
-                type_=type_,
-                execute=execute,
+    try:
+        selection = Selection.model_validate(given)
+    except ValidationError as error:
+        raise InvalidError(
+            "This replay cannot be meant.",
+            errors=[
+                {"pointer": "".join(f"/{part}" for part in at["loc"]), "detail": at["msg"]}
+                for at in error.errors(include_url=False, include_input=False)
+            ],
+        ) from None
+    settings = get_settings()
+    async with Database.application(settings) as database:
+        async with database.platform() as session:
+            tenant = await get_tenant(session, slug)
+        async with database.tenant(tenant.schema) as session:
+            replay = await service.ask_for_replay(
+                session, tenant, selection, live=live, actor=Actor("operator", "platform")
             )
-            return {"signals": result.signals, "asked": result.asked, "requested": result.requested}
+        await notify_directives(database)
+        if wait:
+            async with DirectiveRunner(database, settings, owner="signals-replay") as runner:
+                while replay.state in OPEN_STATES:
+                    await runner.work(tenant, [replay.directive_id])
+                    async with database.tenant(tenant.schema) as session:
+                        replay = await service.get_replay(session, replay.id)
+                        directive = await get_directive(session, replay.directive_id)
+                    if directive.state == "awaiting_approval":
+                        break
+                    if replay.state in OPEN_STATES:
+                        await asyncio.sleep(_LOOK_SECONDS)
+        async with database.tenant(tenant.schema) as session:
+            findings = await service.list_findings(session, replay.id, limit=service.MOST_AT_ONCE)
+    return _columns(replay) | {"outcome": service.outcome_of(replay)}, [
+        _columns(one) for one in reversed(findings)
+    ]
 
-    done = run(work())
-    if as_json:
-        print_json(done)
-    else:
-        print(f"{done['signals']} signals, {done['asked']} directives asked for", end="")
-        print(f", {done['requested']} of them new." if execute else "; --execute requests them.")
+
+def _columns(row: Any) -> dict[str, Any]:
+    left_out = ("before_txid", "cursor_txid", "cursor_id", "action_sha256")
+    names = [column.name for column in row.__table__.columns]
+    return {name: getattr(row, name) for name in names if name not in left_out}
+
+
+def _zoned(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value

@@ -37,7 +37,7 @@ async def test_a_replay_is_asked_for_worked_off_and_read(
     assert answer.status_code == 202, answer.text
     asked = answer.json()
     assert (asked["state"], asked["live"], asked["selection"]) == ("requested", False, RANGE)
-    assert asked["outcome"] == "Waits for a worker."
+    assert asked["outcome"] == "Waits for a worker, or for an approval."
     await replays.work()
     muted = (await owner_client.get(asked["links"]["self"])).json()
     assert (muted["state"], muted["would_request"], muted["requested"]) == ("completed", 3, 0)

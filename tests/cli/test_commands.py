@@ -96,7 +96,9 @@ def test_migrate_tells_where_the_database_stands(run: Run) -> None:
     assert "tenants at" in run(migrate.app).stdout
 
 
-def test_replay_shows_what_it_would_ask_for(run: Run, postgres: EmbeddedPostgres) -> None:
+def test_replay_is_worked_off_here_and_tells_what_came_of_it(
+    run: Run, postgres: EmbeddedPostgres
+) -> None:
     run(tenants.app, "create", "cli-replay")
     with psycopg.connect(postgres.owner_url) as connection:
         connection.execute(f"SET search_path = {quote_identifier(schema_of('cli-replay'))}")
@@ -105,9 +107,24 @@ def test_replay_shows_what_it_would_ask_for(run: Run, postgres: EmbeddedPostgres
             " VALUES (gen_random_uuid(), 'a.b', 'test', '2026-01-06T09:00:00Z')"
         )
     done = run(signals.app, "replay", "cli-replay", "--since", "2026-01-06", "--json")
-    assert json.loads(done.stdout) == {"signals": 1, "asked": 0, "requested": 0}
-    none = run(signals.app, "replay", "cli-replay", "--since", "2026-01-07", "--json")
-    assert json.loads(none.stdout)["signals"] == 0
+    told = json.loads(done.stdout)
+    assert (told["state"], told["live"], told["signals_selected"]) == ("completed", False, 1)
+    assert (told["findings"], told["asked_by"]) == ([], "operator")
+    none = run(signals.app, "replay", "cli-replay", "--since", "2026-01-07")
+    assert "No signal that is stored fits" in none.stdout
+    waiting = run(
+        signals.app, "replay", "cli-replay", "--stored-since", "2026-01-06", "--no-wait", "--json"
+    )
+    assert json.loads(waiting.stdout)["state"] == "requested"
+    for wrong, pointer in (
+        (["--type", "A"], "/types/0"),
+        (["--until", "2026-01-05"], "/occurred_before"),
+        (["--type", "directive.*"], "/types/0"),
+    ):
+        refused = run(signals.app, "replay", "cli-replay", "--since", "2026-01-06", *wrong)
+        assert refused.exit_code == 1
+        assert pointer in refused.stderr
+        assert "Traceback" not in refused.output
 
 
 def test_tail_shows_the_last_signals_and_then_follows(run: Run, postgres: EmbeddedPostgres) -> None:

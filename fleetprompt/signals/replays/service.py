@@ -148,7 +148,7 @@ async def cancel_replay(session: AsyncSession, replay_id: UUID, actor: Actor) ->
 def outcome_of(replay: Replay) -> str:
     """What came of a replay, or stands so far, in one sentence."""
     if replay.state == "requested":
-        return "Waits for a worker."
+        return "Waits for a worker, or for an approval."
     if replay.signals_selected == 0:
         return "No signal that is stored fits this selection; nothing was asked of any handler."
     if replay.signals_read == 0 and replay.state == "completed":
