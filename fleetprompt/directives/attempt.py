@@ -16,6 +16,7 @@ from fleetprompt.errors import (
     OverloadedError,
     RateLimitedError,
 )
+from fleetprompt.telemetry import events, tracing
 
 logger = logging.getLogger("fleetprompt.directives")
 
@@ -42,8 +43,9 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         )
     try:
         params = kind.params.model_validate(directive.params)
-        async with asyncio.timeout(kind.timeout):
-            return Settlement("succeeded", result=await kind.handler(context, params))
+        with events.handling(kind.name), tracing.handling(context.tenant.slug, directive):
+            async with asyncio.timeout(kind.timeout):
+                return Settlement("succeeded", result=await kind.handler(context, params))
     except DirectiveFailed as error:
         return settle_failure(kind, directive, error.error_kind, error.message, error.retry_after)
     except OutcomeUnknown as error:

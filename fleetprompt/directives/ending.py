@@ -17,6 +17,7 @@ from fleetprompt.executions.models import Execution
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.executions.service import Level
 from fleetprompt.secrets import redact
+from fleetprompt.telemetry import events
 from fleetprompt.tenants.service import Tenant
 
 logger = logging.getLogger("fleetprompt.directives")
@@ -53,6 +54,7 @@ async def record_ends(
     await end_executions(session, executions)
     for end in ends:
         kind = types.get(end.directive.type)
+        events.attempt_ended(tenant.slug, kind, end.directive, end.settlement)
         if kind is not None and end.settlement.state in ("failed", "unknown", "cancelled"):
             await _clean_up(session, tenant, end, kind)
 

@@ -21,6 +21,8 @@ from fleetprompt.directives import workers
 from fleetprompt.directives.leases import heartbeat
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.settings import Settings
+from fleetprompt.telemetry import events, tracing
+from fleetprompt.telemetry.reporting import reporting
 
 _BEATS_A_LEASE = 3
 
@@ -67,11 +69,13 @@ class Heart:
         """Tell that this worker is alive for as long as the block lasts."""
         self._announced = owner
         try:
-            yield
+            with tracing.span("drain directives", attributes={"fleetprompt.worker": owner}):
+                yield
         finally:
             self._announced = None
 
     async def __aenter__(self) -> Self:
+        tracing.start("fleetprompt-worker")
         self._home = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="directive-heart", daemon=True)
         self._thread.start()
@@ -86,14 +90,16 @@ class Heart:
         self._stop.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(tracing.flush)
 
     def _run(self) -> None:
         asyncio.run(self._beat())
 
     async def _beat(self) -> None:
-        async with Database(
-            self._url, self._settings, application_name="fleetprompt-heart"
-        ) as database:
+        async with (
+            Database(self._url, self._settings, application_name="fleetprompt-heart") as database,
+            reporting(database, "worker"),
+        ):
             renewal = self._lease_seconds / _BEATS_A_LEASE
             pause, renewed_at = min(renewal, workers.BEAT_SECONDS), time.monotonic()
             while not await asyncio.to_thread(self._stop.wait, pause):
@@ -120,6 +126,7 @@ class Heart:
             except (FleetPromptError, DBAPIError) as error:
                 # Of one tenant, which may just have been deleted: the others go on.
                 logger.warning("leases were not renewed: %s", type(error).__name__)
+                events.heartbeat_failed()
                 continue
             self._tell(directive_id for directive_id, _ in leases if directive_id not in kept)
 
@@ -136,4 +143,5 @@ class Heart:
                 held = self._leases.pop(directive_id, None)
             # One that was released meanwhile has ended, and was not lost.
             if held is not None and self._home is not None:
+                events.lease_lost()
                 self._home.call_soon_threadsafe(self._on_lost, directive_id)

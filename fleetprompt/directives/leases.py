@@ -19,6 +19,7 @@ from sqlalchemy.types import Uuid
 
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
+from fleetprompt.telemetry import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ async def settle_many(
         for held, settlement in ends
     ]
     found = await session.execute(_SETTLE, {"ends": json.dumps(rows), "owner": owner})
-    return {row.id for row in found}
+    still_held = {row.id for row in found}
+    events.stale_reports(len(ends) - len(still_held))
+    return still_held
 
 
 async def settle(

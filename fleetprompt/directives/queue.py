@@ -23,6 +23,7 @@ from fleetprompt.directives.leases import (
 )
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType, directive_types
+from fleetprompt.telemetry import events
 
 __all__ = [
     "Claim",
@@ -183,6 +184,7 @@ async def _sort_out(
             else:
                 ends[directive_id] = Settlement(refusal.state, None, "validation", refusal.message)
     again = {one: _LOST for one in lost if one not in ends}
+    events.leases_rescued(again=len(again), given_up=len(lost) - len(again))
     gone = [await _end(session, one, end, owner) for one, end in again.items()]
     ends |= {c.id: _TOO_LATE for c in candidates if c.expired and c.id not in ends}
     ended = [await _end(session, one, end, owner) for one, end in ends.items()]

@@ -33,6 +33,7 @@ from fleetprompt.errors import (
     SecretFoundError,
 )
 from fleetprompt.ids import new_id
+from fleetprompt.telemetry import tracing
 from fleetprompt.tenants.keys import fits_connector_id
 from fleetprompt.tenants.service import Tenant
 
@@ -77,6 +78,7 @@ async def request_directive(
             "This idempotency key cannot be used.",
             errors=[{"pointer": "/idempotency_key", "detail": f"1 to {KEY_LIMIT} characters"}],
         )
+    tracing.note_correlation(correlation_id)
     target = _check_target(found, target)
     checked = check_params(found, params)
     made = await session.scalar(

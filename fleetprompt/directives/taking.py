@@ -11,6 +11,7 @@ from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.queue import End, claim, rescue
 from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType
 from fleetprompt.executions import service as executions
+from fleetprompt.telemetry import events
 from fleetprompt.tenants.service import Tenant
 
 
@@ -46,6 +47,7 @@ async def take(
         dagster_run_id=dagster_run_id,
         types=types,
     )
+    events.directives_claimed(found.claimed, target)
     ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
     await record_ends(session, tenant, ends, types)
     running = await executions.start_for_directives(

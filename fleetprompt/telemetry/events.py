@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from fleetprompt.telemetry import tracing
 from fleetprompt.telemetry.catalogue import (
     ATTEMPT_DURATION,
     ATTEMPTS_ENDED,
@@ -29,7 +30,8 @@ from fleetprompt.telemetry.counting import RECORDER
 from fleetprompt.telemetry.process import PROCESS
 
 if TYPE_CHECKING:
-    from fleetprompt.directives.queue import ClaimedDirective
+    from fleetprompt.directives.leases import ClaimedDirective, Settlement
+    from fleetprompt.directives.types import AnyDirectiveType
 
 _FAILURES = {
     "RefusedError": "refused",
@@ -66,20 +68,30 @@ def handling(type_name: str) -> Iterator[None]:
         RECORDER.observe(ATTEMPT_DURATION, perf_counter() - started, (type_name,))
 
 
-def attempt_ended(type_name: str, target: str, state: str, error_kind: str | None) -> None:
-    """An attempt's end was written down."""
-    RECORDER.add(ATTEMPTS_ENDED, (type_name, target_class(target), state, error_kind or "none"))
+def attempt_ended(
+    tenant: str,
+    kind: "AnyDirectiveType | None",
+    directive: "ClaimedDirective",
+    settlement: "Settlement",
+) -> None:
+    """An attempt's end was written down. What ended before its first attempt is none."""
+    if directive.attempt == 0:
+        return
+    target = "platform" if kind is None else kind.target
+    error_kind = settlement.error_kind
+    RECORDER.add(ATTEMPTS_ENDED, (directive.type, target, settlement.state, error_kind or "none"))
+    tracing.attempt_ended(tenant, directive, settlement.state, error_kind)
 
 
-def stale_report() -> None:
-    """The end of an attempt was refused."""
-    RECORDER.add(STALE_REPORTS)
-
-
-def leases_lost(number: int) -> None:
-    """A heartbeat found so many leases gone."""
+def stale_reports(number: int) -> None:
+    """The ends of so many attempts were refused."""
     if number:
-        RECORDER.add(LEASES_LOST, (), number)
+        RECORDER.add(STALE_REPORTS, (), number)
+
+
+def lease_lost() -> None:
+    """A heartbeat found a lease gone."""
+    RECORDER.add(LEASES_LOST)
 
 
 def heartbeat_failed() -> None:
