@@ -36,14 +36,14 @@ def state_words(state: str) -> str:
     return state.replace("_", " ")
 
 
-def when(moment: datetime | None, fallback: str = "–") -> Markup:
-    """A time in UTC, readable by people and programs."""
+def when(moment: datetime | None, fallback: str = "–", *, seconds: bool = False) -> Markup:
+    """A time in UTC, readable by people and programs; to the minute unless ``seconds`` matter."""
     if moment is None:
         return escape(fallback)
     at = moment.astimezone(UTC)
     exact = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Markup('<time datetime="{}" title="{}">{} UTC</time>').format(
-        exact, exact, f"{at:%d %b %Y, %H:%M}"
+        exact, exact, f"{at:%d %b %Y, %H:%M:%S}" if seconds else f"{at:%d %b %Y, %H:%M}"
     )
 
 
@@ -51,13 +51,13 @@ def span(length: timedelta) -> str:
     """A length of time in its two largest units."""
     seconds = max(0, round(length.total_seconds()))
     if seconds < 60:
-        return f"{seconds} s"
+        return f"{seconds}\N{NO-BREAK SPACE}s"
     parts: list[tuple[int, str]] = []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60)):
         count, seconds = divmod(seconds, size)
         if count or parts:
             parts.append((count, name))
-    return " ".join(f"{count} {name}" for count, name in parts[:2] if count)
+    return " ".join(f"{count}\N{NO-BREAK SPACE}{name}" for count, name in parts[:2] if count)
 
 
 def until(moment: datetime, now: datetime) -> str:

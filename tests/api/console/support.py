@@ -77,7 +77,9 @@ async def person(keys: Keys, tenant: Tenant, name: str, role: Role) -> UUID:
 
 
 @asynccontextmanager
-async def browsing(app: FastAPI, *, headers: dict[str, str] | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def browsing(
+    app: FastAPI, *, headers: dict[str, str] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody's browser, which keeps cookies and says where its requests come from."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(
