@@ -27,7 +27,7 @@ async def read_timeline(
         Path(
             description=(
                 "A correlation id, as it is (it may hold `:` and `/`), or the id of a signal, a "
-                "directive or an execution."
+                "directive, an execution or a replay."
             )
         ),
     ],

@@ -16,6 +16,7 @@ app = typer.Typer(add_completion=False)
 
 _ENTRIES = 500
 _COLOURS = {
+    "replay": "bold cyan",
     "signal": "cyan",
     "directive": "bold blue",
     "transition": "blue",
@@ -35,7 +36,7 @@ def what_happened(
         str,
         typer.Argument(
             metavar="ID",
-            help="A correlation id, or the id of a signal, a directive or an execution.",
+            help="A correlation id, or the id of a signal, a directive, an execution or a replay.",
         ),
     ],
     limit: Annotated[
@@ -98,5 +99,5 @@ def _colour(entry: "Entry") -> str:
     elif entry.kind == "log":
         bad = detail.get("level") in _BAD
     else:
-        bad = entry.kind in ("execution", "message") and detail.get("state") in _BAD
+        bad = entry.kind in ("execution", "message", "replay") and detail.get("state") in _BAD
     return "red" if bad else _COLOURS[entry.kind]

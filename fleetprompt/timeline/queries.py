@@ -17,6 +17,7 @@ FIND = text(
     SELECT id, correlation_id FROM signals WHERE id = :id
     UNION ALL SELECT id, correlation_id FROM directives WHERE id = :id
     UNION ALL SELECT id, correlation_id FROM executions WHERE id = :id
+    UNION ALL SELECT id, correlation_id FROM replays WHERE id = :id
     """
 )
 
@@ -59,6 +60,13 @@ GATHER = text(
       UNION ALL
       SELECT 0, 'signal', id, NULL, occurred_at, 0, 'told', correlation_id, causation_id
       FROM signals WHERE id = ANY(:loose)
+      UNION ALL
+      SELECT -1, 'replay', r.id, NULL, m.at, m.step, m.moment, r.correlation_id, NULL
+      FROM (SELECT * FROM replays WHERE correlation_id = ANY(:chains) LIMIT :scan) AS r
+      CROSS JOIN LATERAL
+        (VALUES (0, 'asked', r.asked_at), (1, 'started', r.started_at),
+                (2, r.state, r.finished_at)) AS m (step, moment, at)
+      WHERE m.at IS NOT NULL
       UNION ALL
       SELECT 1, 'directive', id, NULL, created_at, 0, 'asked', correlation_id, causation_id
       FROM asked
@@ -106,6 +114,14 @@ GATHER = text(
             'subject_id', subject_id, 'causation_id', causation_id, 'run_id', data ->> 'run_id',
             'data', CASE WHEN octet_length(CAST(data AS text)) <= :content THEN data END)
           FROM signals WHERE id = first.id)
+        WHEN 'replay' THEN (
+          SELECT jsonb_build_object('state', state, 'live', live, 'selection', selection,
+            'asked_by', asked_by, 'directive_id', directive_id,
+            'signals_selected', signals_selected, 'signals_read', signals_read,
+            'would_request', would_request, 'requested', requested, 'duplicates', duplicates,
+            'refused', refused, 'handlers_failed', handlers_failed,
+            'error_kind', error_kind, 'error_message', error_message)
+          FROM replays WHERE id = first.id)
         WHEN 'directive' THEN (
           SELECT jsonb_build_object('type', type, 'state', state, 'actor', actor, 'attempt', attempt,
             'target', target, 'causation_id', causation_id, 'dagster_run_id', dagster_run_id,
@@ -161,6 +177,7 @@ NEIGHBOURS = text(
       SELECT id, correlation_id FROM signals WHERE id = ANY(:causes)
       UNION ALL SELECT id, correlation_id FROM directives WHERE id = ANY(:causes)
       UNION ALL SELECT id, correlation_id FROM executions WHERE id = ANY(:causes)
+      UNION ALL SELECT id, correlation_id FROM replays WHERE id = ANY(:causes)
       UNION ALL
       (SELECT id, correlation_id FROM signals WHERE causation_id = ANY(:names)
          AND (correlation_id IS NULL OR correlation_id <> ALL(:known)) LIMIT :scan)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, field_validator
 
 # In the order in which entries of one moment stand: what was told, asked for, allowed, done.
 Kind = Literal[
-    "signal", "directive", "transition", "approval", "execution", "log", "message", "run"
+    "replay", "signal", "directive", "transition", "approval", "execution", "log", "message", "run"
 ]
 
 

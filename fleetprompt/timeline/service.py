@@ -27,14 +27,14 @@ SCAN_LIMIT = 20_000  # rows of a kind, in a round, that are counted and sorted
 CONTENT_LIMIT = 2_048  # bytes of a signal's data beyond which only its page shows it
 
 _ID = re.compile(
-    r"(?:(?:signal|directive|execution):)?"
+    r"(?:(?:signal|directive|execution|replay):)?"
     r"([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"
 )
 _NAMED = ("signal", "directive", "execution")
 
 
 def object_id(text: str) -> UUID | None:
-    """The id in ``<id>`` or ``directive:<id>`` (also ``signal:``, ``execution:``); None elsewhere."""
+    """The id in ``<id>`` or ``directive:<id>``, and so on for the other kinds; None elsewhere."""
     found = _ID.fullmatch(text)
     return UUID(found[1]) if found else None
 
@@ -46,6 +46,7 @@ class _Search:
     most: int
     chains: list[str]
     loose: list[UUID]
+    asked: frozenset[str] = frozenset()
     rows: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     not_fetched: int = 0
     chains_left_out: int = 0
@@ -84,7 +85,7 @@ class _Search:
         causes: set[UUID] = set()
         names: set[str] = set()
         for row in rows:
-            if row.kind in _NAMED:
+            if row.kind in _NAMED or self._is_asked_replay(row):
                 names.update((str(row.id), f"{row.kind}:{row.id}"))
             if row.causation_id is not None and (cause := object_id(row.causation_id)):
                 causes.add(cause)
@@ -112,6 +113,10 @@ class _Search:
         self.chains += chains
         self.loose += loose
         return chains, loose
+
+    def _is_asked_replay(self, row: Any) -> bool:
+        """A replay that was asked about; one that is only a cause would bring in all its other stories."""
+        return row.kind == "replay" and row.correlation_id in self.asked
 
     async def add_reported(self, session: AsyncSession) -> None:
         """The executions of which agents' signals tell, beside those that have a row."""
@@ -145,6 +150,7 @@ async def what_happened(
                 search.loose.append(given)
             elif correlation_id != asked:
                 search.chains.append(correlation_id)
+    search.asked = frozenset(search.chains)
     chains, loose = list(search.chains), list(search.loose)
     for step in range(DEPTH + 1):
         rows = await search.gather(session, chains, loose)

@@ -16,9 +16,15 @@ _PAGES = {
     "signal_id": "/api/v1/signals/",
     "directive_id": "/api/v1/directives/",
     "execution_id": "/api/v1/executions/",
+    "replay_id": "/api/v1/replays/",
     "installation_id": "/api/v1/installations/",
 }
-_OWN = {"signal": "signal_id", "directive": "directive_id", "execution": "execution_id"}
+_OWN = {
+    "signal": "signal_id",
+    "directive": "directive_id",
+    "execution": "execution_id",
+    "replay": "replay_id",
+}
 
 
 def place_of(row: Any) -> Place:
@@ -133,6 +139,20 @@ def _signal(moment: str, detail: dict[str, Any]) -> str:
     return f"{detail['type']} from {detail['source']}{about}"
 
 
+def _replay(moment: str, detail: dict[str, Any]) -> str:
+    what = "live replay" if detail["live"] else "muted replay"
+    if moment == "asked":
+        return f"{what} asked for by {detail['asked_by']}"
+    if moment == "started":
+        return f"{what} started: {detail['signals_selected']} signals"
+    made = "requested" if detail["live"] else "would_request"
+    counts = f"{detail['signals_read']} signals read, {detail[made]} directives {_MADE[made]}"
+    return f"{what} {moment}: {counts}{_why(detail)}"
+
+
+_MADE = {"requested": "requested", "would_request": "would be requested"}
+
+
 def _directive(moment: str, detail: dict[str, Any]) -> str:
     return f"{detail['type']} asked for by {detail['actor']}"
 
@@ -174,6 +194,7 @@ def _why(detail: dict[str, Any]) -> str:
 
 
 _TITLES = {
+    "replay": _replay,
     "signal": _signal,
     "directive": _directive,
     "transition": _transition,
