@@ -10,6 +10,7 @@ from fleetprompt.directives.approvals.policy import MOST_APPROVALS, ApprovalPoli
 from fleetprompt.directives.approvals.renewal import change_terms
 from fleetprompt.directives.approvals.terms import Terms, terms_of
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
+from fleetprompt.directives.wake import notify_directives
 from fleetprompt.errors import NotFoundError
 from fleetprompt_api.auth import ApprovalsGovern, DirectivesRead, Platform, actor_of
 from fleetprompt_api.problems_openapi import problems
@@ -74,6 +75,7 @@ async def change_approval_policy(
         terms = await change_terms(
             session, kind, required=new.required, policy=policy, by=actor_of(caller)
         )
+    await notify_directives(platform.database)  # of the notices
     return _view(kind, terms)
 
 

@@ -158,7 +158,9 @@ async def edit_approval(
     """Put other params in place: answers the new version, which nobody has approved yet."""
     async with platform.database.tenant(caller.tenant.schema) as session:
         renewed = await service.edit(session, approval_id, new.params, _decider(caller))
-        return await _shown(session, renewed)
+        view = await _shown(session, renewed)
+    await notify_directives(platform.database)  # of the notice
+    return view
 
 
 def _decider(caller: Identity) -> Decider:

@@ -91,6 +91,7 @@ SignalsRead = Annotated[Identity, Depends(Allowed(Scope.SIGNALS_READ))]
 DirectivesRead = Annotated[Identity, Depends(Allowed(Scope.DIRECTIVES_READ))]
 # Whose role may decide about one approval is for its terms to say; nobody below a member ever may.
 ApprovalsDecide = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "member"))]
+ApprovalsAnnounce = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "admin"))]
 ApprovalsGovern = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "owner"))]
 ExecutionsRead = Annotated[Identity, Depends(Allowed(Scope.EXECUTIONS_READ))]
 ExecutionsWrite = Annotated[Identity, Depends(Allowed(Scope.EXECUTIONS_WRITE, "member"))]

@@ -8,6 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from fleetprompt.directives import schemas, service
+from fleetprompt.directives.approvals.service import waiting_approvals
 from fleetprompt.directives.models import Directive
 from fleetprompt_api.auth import DirectivesRead, Platform
 from fleetprompt_api.routing import router
@@ -32,8 +33,9 @@ class TransitionView(Wire, schemas.TransitionView):
 
 
 class DirectiveView(Wire, schemas.DirectiveView):
-    """A directive."""
+    """A directive. `approval_id` is the approval that it waits for, null where it waits for none."""
 
+    approval_id: UUID | None = None
     links: Links = Field(default_factory=dict)
 
 
@@ -65,7 +67,10 @@ async def list_directives(
             before=before,
             limit=limit,
         )
-    return page(request, found, limit, lambda one: one.id, _view)
+        waiting = await waiting_approvals(session, found)
+    return page(
+        request, found, limit, lambda one: one.id, lambda one: _view(one, waiting.get(one.id))
+    )
 
 
 @routes.get("/directives/{directive_id}")
@@ -76,17 +81,21 @@ async def read_directive(
     async with platform.database.tenant(caller.tenant.schema) as session:
         directive = await service.get(session, directive_id)
         changes = await service.transitions(session, directive_id)
+        waiting = await waiting_approvals(session, [directive])
     return DirectiveDetails(
-        **_view(directive).model_dump(),
+        **_view(directive, waiting.get(directive_id)).model_dump(),
         transitions=[TransitionView.model_validate(one) for one in changes],
     )
 
 
-def _view(directive: Directive) -> DirectiveView:
+def _view(directive: Directive, approval_id: UUID | None) -> DirectiveView:
     view = DirectiveView.model_validate(directive)
+    view.approval_id = approval_id
     view.links = {
         "self": f"/api/v1/directives/{directive.id}",
         "executions": f"/api/v1/executions?directive_id={directive.id}",
         "signals": f"/api/v1/signals?subject_type=directive&subject_id={directive.id}",
     }
+    if approval_id is not None:
+        view.links["approval"] = f"/api/v1/approvals/{approval_id}"
     return view

@@ -132,7 +132,11 @@ class DirectiveType(Generic[Params]):
 AnyDirectiveType = DirectiveType[Any]
 
 # Nouns of the platform that offer directive types; packages are found in their folder.
-_PLATFORM_MODULES = ("fleetprompt.packages.handlers", "fleetprompt.signals.replays.handlers")
+_PLATFORM_MODULES = (
+    "fleetprompt.directives.approvals.notices.handlers",
+    "fleetprompt.packages.handlers",
+    "fleetprompt.signals.replays.handlers",
+)
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.approvals.lapse import expire_due
+from fleetprompt.directives.approvals.renewal import renew_outdated
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.ledger import give_up_lost
 from fleetprompt.packages.models import Installation
@@ -39,7 +40,8 @@ async def keep_filled(database: Database, now: datetime) -> int:
     """Make the slots that are missing ahead, for every installation of every tenant; how many.
 
     On the way, slots that an ended directive left open are closed, and messages whose sender died
-    while sending become ``unknown``, and what nobody approved in time is rejected.
+    while sending become ``unknown``, what nobody approved in time is rejected, and what waits under
+    terms that are no longer in force is asked for anew.
     """
     async with database.platform() as session:
         tenants = await active_tenants(session)
@@ -49,6 +51,7 @@ async def keep_filled(database: Database, now: datetime) -> int:
             await close_abandoned(session)
             await give_up_lost(session)
             await expire_due(session, tenant, now)
+            await renew_outdated(session)
             for installation in await list_installations(session):
                 schedule = _usable_schedule(installation)
                 if schedule is not None:

@@ -59,6 +59,7 @@ BODIES: dict[str, Any] = {
     "approve_approval": {"hash": "0" * 64},
     "reject_approval": {"hash": "0" * 64, "reason": "not like this"},
     "edit_approval": {"params": {}},
+    "change_approval_notices": {"installation_id": str(UUID(int=1))},
     "change_approval_policy": {"required": True, "roles": ["owner"]},
     "ask_for_replay": {"occurred_from": "2026-01-06T00:00:00Z"},
     "create_tenant": {"slug": "acme-new", "name": "Acme"},

@@ -6,10 +6,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from fleetprompt.db.engine import Database
 from fleetprompt.tenants.keys import Role, Scope
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import DIGEST, Keys, calling, problem_id
+from tests.doubles.mattermost import running_mattermost
+from tests.packages.installed import Platform
 
+NOTICES = "/api/v1/approval-notices"
 POLICY = "/api/v1/approval-policies/package.disable"
 
 
@@ -184,3 +188,43 @@ async def test_terms_that_cannot_be_meant_and_unknown_types_are_told(
     unknown = "/api/v1/approval-policies/nothing.here"
     assert problem_id(await owner_client.get(unknown), 404) == "not-found"
     assert problem_id(await owner_client.put(unknown, json=good), 404) == "not-found"
+
+
+async def test_a_directive_that_waits_names_its_approval(
+    owner_client: httpx.AsyncClient, app: FastAPI, keys: Keys, tenant: Tenant
+) -> None:
+    shown = await _waiting(owner_client)
+    listed = (await owner_client.get("/api/v1/directives?state=awaiting_approval")).json()["items"]
+    assert [one["approval_id"] for one in listed] == [shown["id"]]
+    directive = (await owner_client.get(shown["links"]["directive"])).json()
+    assert directive["approval_id"] == shown["id"]
+    assert directive["links"]["approval"] == shown["links"]["self"]
+    async with calling(app, await _person(keys, tenant, "ada", "admin")) as ada:
+        await ada.post(f"{shown['links']['self']}/approve", json={"hash": shown["action_sha256"]})
+    directive = (await owner_client.get(shown["links"]["directive"])).json()
+    assert (directive["approval_id"], "approval" in directive["links"]) == (None, False)
+
+
+async def test_where_notices_go_is_set_by_administrators_and_read_by_all(
+    app: FastAPI, keys: Keys, tenant: Tenant, owner_client: httpx.AsyncClient, database: Database
+) -> None:
+    nothing = (await owner_client.get(NOTICES)).json()
+    assert (nothing["enabled"], nothing["installation_id"]) == (False, None)
+    platform = Platform(database, keys.settings, tenant)
+    installation = await platform.install()
+    wanted = {"installation_id": str(installation.id), "remind_before_seconds": None}
+    refused = await owner_client.put(NOTICES, json=wanted)
+    assert problem_id(refused, 422) == "invalid"
+    assert refused.json()["errors"][0]["pointer"] == "/installation_id"
+    with running_mattermost() as mattermost:
+        await platform.connect(installation.id, mattermost.hook_url)
+    async with calling(app, await _person(keys, tenant, "max", "member")) as member:
+        assert problem_id(await member.put(NOTICES, json=wanted), 403) == "forbidden"
+    put = await owner_client.put(NOTICES, json=wanted)
+    assert put.status_code == 200, put.text
+    assert (put.json()["enabled"], put.json()["most_per_hour"]) == (True, 20)
+    async with calling(app, await _person(keys, tenant, "vera", "viewer")) as viewer:
+        assert (await viewer.get(NOTICES)).json() == put.json()
+    await _waiting(owner_client)
+    sent = (await owner_client.get(put.json()["links"]["sent"])).json()["items"]
+    assert [one["params"]["notice"] for one in sent] == ["opened"]

@@ -16,7 +16,8 @@ from fleetprompt.directives import queue
 from fleetprompt.directives import service as directives
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals import service
-from fleetprompt.directives.approvals.checks import Decider
+from fleetprompt.directives.approvals.asking import settle_approval
+from fleetprompt.directives.approvals.checks import Decider, locked
 from fleetprompt.directives.approvals.lapse import NOT_IN_TIME, expire_due
 from fleetprompt.directives.approvals.models import Approval
 from fleetprompt.directives.approvals.policy import ApprovalPolicy
@@ -505,3 +506,40 @@ async def _set_expiry(owner: Database, approval: Approval, tenant: Tenant, offse
             ),
             {"id": approval.id},
         )
+
+
+async def test_approving_and_editing_at_once_never_releases_what_was_not_shown(
+    office: Office,
+) -> None:
+    """On two connections: whichever is first, the other finds it done and changes nothing."""
+    admin, editor = await office.person("admin"), await office.person("admin")
+    for _ in range(8):
+        office.sent.clear()
+        approval = await office.ask()
+        approved, edited = await asyncio.gather(
+            office.approve(approval, admin),
+            office.edit(approval, editor, words="goodbye"),
+            return_exceptions=True,
+        )
+        assert isinstance(approved, ConflictError) != isinstance(edited, ConflictError)
+        outcomes = await office.work(approval)
+        if isinstance(edited, ConflictError):
+            assert [one["words"] for one in office.sent] == ["hello"]
+        else:
+            assert (outcomes, office.sent) == ([], [])
+
+
+async def test_dispatch_waits_for_no_decision_under_way_and_looks_once_it_is_made(
+    office: Office,
+) -> None:
+    """Who decides holds the directive's row; a worker passes over it and finds what was decided."""
+    admin = await office.person("admin")
+    approval = await office.ask()
+    await office.approve(approval, admin)
+    async with office.database.tenant(office.tenant.schema) as deciding:
+        held, _ = await locked(deciding, approval.id)
+        assert await office.work(approval) == []
+        await settle_approval(deciding, held, "invalidated", settled_by="user:olga")
+    (outcome,) = await office.work(approval)
+    assert (outcome.state, office.sent) == ("failed", [])
+    assert "its approval is invalidated" in str(outcome.error_message)

@@ -64,6 +64,21 @@ async def list_approvals(
     return list(await session.scalars(query))
 
 
+async def waiting_approvals(
+    session: AsyncSession, directives: Sequence[Directive]
+) -> dict[UUID, UUID]:
+    """Of those directives that wait for one, the approval that waits: directive's id → its id."""
+    waiting = [one.id for one in directives if one.state == "awaiting_approval"]
+    if not waiting:
+        return {}
+    found = await session.execute(
+        select(Approval.directive_id, Approval.id).where(
+            Approval.directive_id.in_(waiting), Approval.state == "waiting"
+        )
+    )
+    return {row.directive_id: row.id for row in found}
+
+
 async def decisions(
     session: AsyncSession, approval_ids: Sequence[UUID]
 ) -> dict[UUID, list[ApprovalDecision]]:

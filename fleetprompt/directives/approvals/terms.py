@@ -12,6 +12,9 @@ from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.types import AnyDirectiveType
 from fleetprompt.errors import ConflictError
 
+# The directive type of notices of approvals; migration t0006 asks for them by this name.
+NOTIFY = "approval.notify"
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -55,7 +58,9 @@ async def store_terms(
     policy: ApprovalPolicy,
     changed_by: str,
 ) -> Terms:
-    """Put the tenant's own terms in place; ConflictError for switching off what a type demands."""
+    """Put the tenant's own terms in place; ConflictError where the type has the last word."""
+    if kind.name == NOTIFY and required:
+        raise ConflictError(f"{NOTIFY} tells people of approvals and cannot wait for one itself.")
     if kind.approval is not None and not required:
         raise ConflictError(f"{kind.name} always needs approval; only its terms can be changed.")
     values = {
