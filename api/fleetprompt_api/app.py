@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from fleetprompt import log
 from fleetprompt.settings import Settings, get_settings
 from fleetprompt_api import (
+    approval_notices,
     approval_policies,
     approvals,
     directives,
@@ -52,6 +53,7 @@ _NOUNS = (
     edge_directives,
     approvals,
     approval_policies,
+    approval_notices,
     executions,
     timeline,
     packages,
