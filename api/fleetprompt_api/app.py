@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from fleetprompt import log
 from fleetprompt.settings import Settings, get_settings
+from fleetprompt.telemetry import tracing
 from fleetprompt_api import (
     approval_notices,
     approval_policies,
@@ -25,6 +26,7 @@ from fleetprompt_api import (
     keys,
     me,
     members,
+    metrics,
     outbound,
     packages,
     problems,
@@ -41,6 +43,7 @@ from fleetprompt_api.middleware import BodyLimit, RequestFrame
 from fleetprompt_api.problems_openapi import add_problems
 from fleetprompt_api.problems_openapi import problems as problem_answers
 from fleetprompt_api.state import opened, state_of
+from fleetprompt_api.tracing import TracedRequests
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
@@ -90,6 +93,7 @@ class PlatformApi(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application for these settings, or for the process's own."""
     chosen = settings or get_settings()
+    tracing.start("fleetprompt-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -109,10 +113,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[Middleware(RequestFrame, base_url=chosen.api_url), Middleware(BodyLimit)],
+        middleware=[
+            Middleware(RequestFrame, base_url=chosen.api_url),
+            *([Middleware(TracedRequests)] if tracing.on() else []),
+            Middleware(BodyLimit),
+        ],
     )
     problems.install(app, chosen.api_url)
     app.router.routes.extend(signals_ingest.routes(state_of))
+    app.router.routes.extend(metrics.routes())
     for noun in _NOUNS:
         app.include_router(noun.routes)
     return app

@@ -8,9 +8,9 @@ from hmac import compare_digest
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from fleetprompt.errors import NotFoundError, UnauthenticatedError
+from fleetprompt_api.plain import PlainRoute
 from fleetprompt_api.signals_ingest import bearer_token
 from fleetprompt_api.state import state_of
 
@@ -31,6 +31,6 @@ async def scrape(request: Request) -> Response:
     return Response(content, headers={"content-type": media_type})
 
 
-def routes() -> list[Route]:
+def routes() -> list[PlainRoute]:
     """The one route."""
-    return [Route(PATH, scrape, methods=["GET"])]
+    return [PlainRoute(PATH, scrape, methods=["GET"])]

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from fleetprompt.errors import (
     FleetPromptError,
@@ -33,6 +32,7 @@ from fleetprompt.signals.ingest import SignalWriter, Stored
 from fleetprompt.telemetry import events
 from fleetprompt.tenants.key_service import Identity, KeyRing
 from fleetprompt.tenants.keys import Scope
+from fleetprompt_api.plain import PlainRoute
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _JSON = "application/json"
@@ -50,11 +50,11 @@ class IngestState(Protocol):
     def writer(self) -> SignalWriter: ...
 
 
-def routes(state: Callable[[Request], IngestState]) -> list[Route]:
+def routes(state: Callable[[Request], IngestState]) -> list[PlainRoute]:
     """Both routes; ``state`` finds the application's state from a request."""
     return [
-        Route("/api/v1/signals", _endpoint(state, connector=False), methods=["POST"]),
-        Route("/api/edge/v1/signals", _endpoint(state, connector=True), methods=["POST"]),
+        PlainRoute("/api/v1/signals", _endpoint(state, connector=False), methods=["POST"]),
+        PlainRoute("/api/edge/v1/signals", _endpoint(state, connector=True), methods=["POST"]),
     ]
 
 
