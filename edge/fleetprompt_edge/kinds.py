@@ -21,6 +21,7 @@ _HEADER_NAME = re.compile(r"[!-9;-~]+")
 # Bridge has no SMTPUTF8, so that both halves are ASCII.
 _ADDRESS = re.compile(r"[!-?A-~]{1,64}@[0-9A-Za-z](?:[0-9A-Za-z.-]{0,251}[0-9A-Za-z])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FINGERPRINT = re.compile(r"(?:[0-9A-Fa-f]{2}[: ]?){31}[0-9A-Fa-f]{2}")
 LABELS = "Labels/"
 
 
@@ -148,3 +149,12 @@ def label(value: Any) -> str:
     if not name.startswith(LABELS) or "/" in name[len(LABELS) :] or name == LABELS:
         raise ValueError(f'must be a label as Bridge shows it, such as "{LABELS}Processed"')
     return name
+
+
+def fingerprint(value: Any) -> str:
+    """A SHA-256 fingerprint: 32 pairs of hex digits, with or without colons."""
+    found = text(value)
+    if not _FINGERPRINT.fullmatch(found):
+        raise ValueError("must be a SHA-256 fingerprint: 32 pairs of hex digits")
+    digits = re.sub(r"[^0-9A-Fa-f]", "", found).upper()
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))

@@ -78,6 +78,11 @@ class Bridge:
     username: str = option(
         kinds.text, "User name shown in Bridge's settings; any address of the account."
     )
+    certificate_sha256: str | None = option(
+        kinds.fingerprint,
+        "SHA-256 fingerprint of Bridge's certificate; `fleetprompt-edge doctor` shows it.",
+        None,
+    )
     imap: Imap = field(metadata=table(Imap, "Bridge's IMAP server."))
     smtp: Smtp = field(metadata=table(Smtp, "Bridge's SMTP server."))
 
@@ -87,7 +92,9 @@ class Mailbox:
     """Which mail is looked at, and how often."""
 
     folders: tuple[str, ...] = option(
-        kinds.list_of(kinds.text, least=1), "Folders to watch, as Bridge names them.", ("INBOX",)
+        kinds.list_of(kinds.text, least=1),
+        "Folders to watch, as Bridge names them, or by attribute, such as '\\Archive'.",
+        ("INBOX",),
     )
     processed_labels: tuple[str, ...] = option(
         kinds.list_of(kinds.label), 'Labels that mean "processed", such as "Labels/Done".', ()
@@ -104,19 +111,29 @@ class Mailbox:
 class Privacy:
     """What leaves this machine."""
 
-    send_body: bool = option(kinds.flag, "Send the text of a mail.", False)
+    send_body: bool = option(
+        kinds.flag, "Send the text of a mail. Needs send_body_to_organization too.", False
+    )
+    send_body_to_organization: str | None = option(
+        kinds.identifier,
+        "Id of the one organization that texts may go to; with a key of any other, none is sent.",
+        None,
+    )
+    body_max_characters: int = option(
+        kinds.whole_number(1, 30_000), "Most characters of such a text.", 10_000
+    )
     send_snippet: bool = option(kinds.flag, "Send the beginning of the text.", True)
     snippet_max_characters: int = option(
         kinds.whole_number(1, 2000), "Most characters of that beginning.", 200
     )
     send_headers: tuple[str, ...] = option(
         kinds.list_of(kinds.header_name),
-        "Headers that are sent; no other leaves this machine.",
+        "Headers that are sent as they are. Without Subject the subject stays here too.",
         ("From", "To", "Subject", "Date", "Message-ID"),
     )
     attachment_mode: str = option(
-        kinds.one_of("none", "metadata_only", "upload"),
-        "Attachments: none, their names, types and sizes (metadata_only), or upload.",
+        kinds.one_of("none", "metadata_only"),
+        "Attachments: none, or their names, types and sizes (metadata_only).",
         "metadata_only",
     )
     hash_addresses: bool = option(
@@ -138,10 +155,42 @@ class Limits:
     """Bounds that protect Bridge and FleetPrompt."""
 
     max_messages_per_minute: int = option(
-        kinds.whole_number(1, 10_000), "Most messages handled in a minute.", 120
+        kinds.whole_number(1, 10_000), "Most mails told in a minute.", 120
     )
     max_payload_size_bytes: int = option(
-        kinds.whole_number(4_096, 1_048_576), "Largest signal that is sent, in bytes.", 262_144
+        kinds.whole_number(4_096, 65_536),
+        "Largest signal that is sent, in bytes; FleetPrompt takes no larger than 65536.",
+        65_536,
+    )
+    max_queue_bytes: int = option(
+        kinds.whole_number(65_536, 10_737_418_240),
+        "Most bytes of signals kept while FleetPrompt cannot be reached. Above it mail is left in the "
+        "mailbox until there is room again.",
+        67_108_864,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What the connector tells of itself."""
+
+    heartbeat_interval_seconds: int = option(
+        kinds.whole_number(10, 3600), "Seconds between two heartbeats.", 60
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """Where Bridge's password and FleetPrompt's key are kept."""
+
+    store: str = option(
+        kinds.one_of("auto", "keyring", "systemd", "file"),
+        "The system's keyring, systemd credentials, or an encrypted file; auto takes the first of "
+        "them that is safe and has what is asked for.",
+        "auto",
+    )
+    key_file: str | None = option(
+        kinds.text, "File with the key of the encrypted file, kept away from state_dir.", None
     )
 
 
@@ -155,12 +204,20 @@ class Profile:
     device_id: str | None = option(
         kinds.identifier, "Id of this device, if it is to differ from connector_id.", None
     )
+    state_dir: str | None = option(
+        kinds.text,
+        "Folder for the local database. Default: $STATE_DIRECTORY, else fleetprompt-edge and "
+        "connector_id below the user's state folder.",
+        None,
+    )
     fleetprompt: FleetPrompt = field(metadata=table(FleetPrompt, "Where signals go."))
     bridge: Bridge = field(metadata=table(Bridge, "Proton Mail Bridge."))
     mailbox: Mailbox = field(metadata=table(Mailbox, "Which mail is looked at, and how often."))
     privacy: Privacy = field(metadata=table(Privacy, "What leaves this machine."))
     sending: Sending = field(metadata=table(Sending, "Who mail may be sent as."))
     limits: Limits = field(metadata=table(Limits, "Bounds that protect Bridge and FleetPrompt."))
+    health: Health = field(metadata=table(Health, "What the connector tells of itself."))
+    secrets: Secrets = field(metadata=table(Secrets, "Where password and key are kept."))
 
 
 def read_option(key: str, value: Any) -> Any:

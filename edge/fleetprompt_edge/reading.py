@@ -114,6 +114,10 @@ def _contradictions(values: dict[str, Any]) -> Iterator[Problem]:
         if name in watched:
             message = "has a label that mailbox.folders watches; processed mail would come again"
             yield Problem("mailbox.processed_labels", message)
+    privacy = values.get("privacy", {})
+    if privacy.get("send_body") and not privacy.get("send_body_to_organization"):
+        message = "is missing. Texts of mails are sent to the one organization that it names"
+        yield Problem("privacy.send_body_to_organization", message)
 
 
 def _set_keys(given: dict[str, Any], prefix: str) -> Iterator[str]:

@@ -59,7 +59,8 @@ def test_the_comments_of_a_new_profile_are_toml_once_uncommented(tmp_path: Path)
     ]
     text = "\n".join(line for line in uncommented if not line.endswith('"…"'))
     profile, set_keys = load(profile_file(tmp_path, text))
-    assert set_keys == set(every_option()) - {"device_id", "fleetprompt.organization_id"}
+    without_default = {key for key, one in every_option().items() if one.default is None}
+    assert set_keys == set(every_option()) - without_default
     assert flat(profile) == flat(load(profile_file(tmp_path, new_profile(REQUIRED)))[0])
 
 
@@ -96,11 +97,18 @@ def test_nothing_leaves_beyond_the_minimum_by_default(tmp_path: Path) -> None:
         ("mailbox.processed_labels", ("Labels/Done",)),
         ("mailbox.poll_interval_seconds", 20),
         ("mailbox.idle", False),
-        ("privacy.send_body", True),
+        ("privacy.send_body_to_organization", CONNECTOR),
+        ("privacy.body_max_characters", 30_000),
+        ("bridge.certificate_sha256", ":".join(["AB"] * 32)),
+        ("state_dir", "/var/lib/fleetprompt-edge"),
+        ("secrets.store", "systemd"),
+        ("secrets.key_file", "/etc/fleetprompt-edge.key"),
+        ("health.heartbeat_interval_seconds", 10),
+        ("limits.max_queue_bytes", 65_536),
         ("privacy.send_snippet", False),
         ("privacy.snippet_max_characters", 2000),
         ("privacy.send_headers", ()),
-        ("privacy.attachment_mode", "upload"),
+        ("privacy.attachment_mode", "none"),
         ("privacy.hash_addresses", True),
         ("sending.allowed_from_addresses", ("support+eu@example.org",)),
         ("limits.max_messages_per_minute", 1),
@@ -156,11 +164,15 @@ def test_a_fitting_value_is_taken(tmp_path: Path, key: str, good: Any) -> None:
         ("privacy.send_body", 1, "true or false"),
         ("privacy.snippet_max_characters", 0, "from 1 to 2000"),
         ("privacy.send_headers", ("Subject:",), "without the colon"),
-        ("privacy.attachment_mode", "all", '"none" or "metadata_only" or "upload"'),
+        ("privacy.attachment_mode", "upload", '"none" or "metadata_only"'),
         ("sending.allowed_from_addresses", ("Me <me@example.org>",), "entry 1 must be a mail"),
         ("sending.allowed_from_addresses", ("*@example.org@",), "entry 1 must be a mail"),
         ("limits.max_messages_per_minute", 0, "from 1"),
-        ("limits.max_payload_size_bytes", 2_000_000, "to 1048576"),
+        ("limits.max_payload_size_bytes", 65_537, "to 65536"),
+        ("limits.max_queue_bytes", 0, "from 65536"),
+        ("bridge.certificate_sha256", "AB:CD", "32 pairs of hex digits"),
+        ("secrets.store", "plaintext", '"auto" or "keyring"'),
+        ("health.heartbeat_interval_seconds", 1, "from 10"),
     ],
 )
 def test_an_unfit_value_is_named_by_its_key_and_never_repeated(
@@ -170,6 +182,19 @@ def test_an_unfit_value_is_named_by_its_key_and_never_repeated(
     assert list(problems) == [key]
     assert says in problems[key]
     assert CANARY not in problems[key]
+
+
+def test_bodies_need_the_name_of_the_organization_too(tmp_path: Path) -> None:
+    problems = problems_of(with_options(tmp_path, {"privacy.send_body": True}))
+    assert list(problems) == ["privacy.send_body_to_organization"]
+    both = {"privacy.send_body": True, "privacy.send_body_to_organization": CONNECTOR}
+    assert load(with_options(tmp_path, both))[0].privacy.send_body
+
+
+@pytest.mark.parametrize("given", ["ab" * 32, "AB " * 31 + "AB", "ab:" * 31 + "AB"])
+def test_a_fingerprint_is_taken_in_any_usual_form(tmp_path: Path, given: str) -> None:
+    profile, _ = load(with_options(tmp_path, {"bridge.certificate_sha256": given}))
+    assert profile.bridge.certificate_sha256 == ":".join(["AB"] * 32)
 
 
 def test_trap_7_an_smtp_timeout_that_bridge_may_outlast_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Reading mail from Bridge over IMAP, without changing anything there."""

@@ -1,0 +1,1 @@
+"""Finding what is new in the watched folders, and telling of it once."""

@@ -1,0 +1,50 @@
+"""Beginning to watch: what is in the mailbox now is old, what comes from now on is new.
+
+"Now" must not depend on this machine's clock alone: were it an hour fast, the mail of the next hour
+would be taken for old. So it is the arrival of the newest mail, if that lies before the clock's time
+(a mail may claim to be from the future), less an hour; of that hour each mail is known by identity.
+"""
+
+from collections.abc import Sequence
+
+from fleetprompt_edge.clock import Clock
+from fleetprompt_edge.errors import FolderGoneError
+from fleetprompt_edge.imap.session import Examined, Session
+from fleetprompt_edge.ingest.reader import WINDOW, Watched
+from fleetprompt_edge.store import Store
+
+MARGIN = 3600  # seconds
+
+
+def begin(session: Session, store: Store, clock: Clock, watched: Sequence[Watched]) -> None:
+    """Give every folder that was never looked at its beginning; folders that are not there wait."""
+    with store.transaction():
+        fresh = [one for one in watched if store.ledger.folder(one.name) is None]
+    examined: dict[str, Examined] = {}
+    newest: int | None = None
+    # INBOX always counts: a label's newest mail may be years old.
+    for name in dict.fromkeys([*(one.name for one in fresh), *(["INBOX"] if fresh else [])]):
+        try:
+            examined[name] = session.examine(name)
+        except FolderGoneError:
+            continue
+        newest = max(filter(None, (newest, _newest(session, examined[name], clock))), default=None)
+    now = int(clock.now().timestamp())
+    before = min(now, newest or now) - MARGIN
+    with store.transaction():
+        for one in fresh:
+            if one.name in examined:
+                there = examined[one.name]
+                store.ledger.add_folder(one.name, there.uidvalidity, there.uidnext - 1, before)
+
+
+def _newest(session: Session, examined: Examined, clock: Clock) -> int | None:
+    """When the newest mail of a folder arrived, of those that are not from the future."""
+    now = int(clock.now().timestamp())
+    newest: int | None = None
+    step = WINDOW if examined.messages > 2 * WINDOW else examined.uidnext
+    for first in range(1, examined.uidnext, step):
+        for seen in session.scan(first, min(first + step, examined.uidnext) - 1):
+            if seen.arrived is not None and seen.arrived <= now:
+                newest = max(newest or 0, seen.arrived)
+    return newest

@@ -1,0 +1,95 @@
+"""Reading what new mail needs, and getting around messages that cannot be read.
+
+One bad message makes Bridge refuse a whole command (research/edge.md §2.6), so a refused batch is
+halved until the bad one stands alone (trap 18).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from fleetprompt_edge.errors import BridgeRefusedError
+from fleetprompt_edge.imap.session import Head, Section, Session
+from fleetprompt_edge.mail.classify import classified, delivery_status
+from fleetprompt_edge.mail.headers import Headers
+from fleetprompt_edge.mail.signals import Mail
+from fleetprompt_edge.mail.snippet import part_text
+from fleetprompt_edge.mail.structure import Part, parts, text_part
+
+T = TypeVar("T")
+
+# Of a text part, to make a snippet: HTML begins with styles, base64 takes a third more.
+SNIPPET_BYTES = 8_192
+HTML_BYTES = 65_536
+REPORT_BYTES = 8_192
+
+
+def each(
+    fetch: Callable[[Sequence[int]], dict[int, T]], uids: Sequence[int]
+) -> tuple[dict[int, T], list[int]]:
+    """What could be fetched by UID, and which UIDs are refused even when asked for alone."""
+    if not uids:
+        return {}, []
+    try:
+        return fetch(uids), []
+    except BridgeRefusedError:
+        if len(uids) == 1:
+            return {}, list(uids)
+    half = len(uids) // 2
+    found, refused = each(fetch, uids[:half])
+    more, more_refused = each(fetch, uids[half:])
+    return found | more, refused + more_refused
+
+
+class Fetcher:
+    """Reads the parts of new mail that the profile lets out, and no others.
+
+    ``text_bytes``: how much of the text is needed, encoded; 0: the text stays unread.
+    """
+
+    def __init__(self, *, text_bytes: int, attachments: bool) -> None:
+        self._text_bytes = text_bytes
+        self._attachments = attachments
+
+    def complete(
+        self, session: Session, folder: str, new: Sequence[tuple[bytes, Head, Headers]]
+    ) -> tuple[list[Mail], list[int]]:
+        """The mails in full, and the UIDs of those that Bridge did not hand out."""
+        structures: dict[int, list[Part]] = {}
+        refused: list[int] = []
+        needs_structure = self._text_bytes or self._attachments
+        asked = [head.uid for _, head, headers in new if needs_structure or classified(headers)]
+        found, refused = each(session.structures, asked)
+        structures = {uid: parts(one) for uid, one in found.items()}
+        mails = []
+        for identity, head, headers in new:
+            if head.uid in refused:
+                continue
+            mail = Mail(folder, identity, head, headers, structures.get(head.uid, []))
+            try:
+                mails.append(self._with_text(session, mail))
+            except BridgeRefusedError:
+                refused.append(head.uid)
+        return mails, refused
+
+    @staticmethod
+    def bare(folder: str, identity: bytes, head: Head, headers: Headers) -> Mail:
+        """A mail of which Bridge hands out the header only."""
+        found = classified(headers)
+        return Mail(folder, identity, head, headers, classification=found, complete=False)
+
+    def _with_text(self, session: Session, mail: Mail) -> Mail:
+        text = None
+        chosen = text_part(mail.parts, "plain") or text_part(mail.parts, "html")
+        if chosen is not None and self._text_bytes:
+            most = max(self._text_bytes, HTML_BYTES if chosen.content_type == "text/html" else 0)
+            raw = session.part(Section(mail.head.uid, chosen.section, most))
+            text = part_text(raw, chosen)
+        kind = classified(mail.headers)
+        if kind and kind["kind"] == "bounce":
+            report = next(
+                (one for one in mail.parts if one.content_type == "message/delivery-status"), None
+            )
+            if report is not None:
+                raw = session.part(Section(mail.head.uid, report.section, REPORT_BYTES))
+                kind = {**kind, **delivery_status(raw)}
+        return Mail(mail.folder, mail.identity, mail.head, mail.headers, mail.parts, text, kind)

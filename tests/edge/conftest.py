@@ -1,0 +1,37 @@
+"""What the connector's tests share: a Dovecot for each file, and a store."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fleetprompt_edge.store import Store
+
+from tests.edge.dovecot import Dovecot, dovecot
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Dovecot]:
+    """A Dovecot of this file's own."""
+    with dovecot() as found:
+        yield found
+
+
+@pytest.fixture
+def bridge(server: Dovecot) -> Dovecot:
+    """The same, with an empty mailbox."""
+    with server.client() as client:
+        for flags, _, name in client.list_folders():
+            if name in ("INBOX", "Sent", "Drafts"):
+                client.select_folder(name)
+                client.delete_messages(client.search())
+                client.expunge()
+            elif b"\\Noselect" not in flags:
+                client.delete_folder(name)
+    return server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with Store(tmp_path / "state") as made:
+        yield made
