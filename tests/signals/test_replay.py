@@ -10,11 +10,26 @@ from uuid import UUID
 
 import pytest
 
+from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.db.urls import application_url
 from fleetprompt.directives.actors import Actor, Role
+from fleetprompt.directives.approvals import service as approvals
+from fleetprompt.directives.approvals.checks import Decider
+from fleetprompt.directives.approvals.policy import ApprovalPolicy
+from fleetprompt.directives.approvals.renewal import change_terms
+from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.runner import DirectiveRunner
-from fleetprompt.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
+from fleetprompt.directives.taking import take
+from fleetprompt.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    StaleLeaseError,
+)
+from fleetprompt.executions.running import RunningExecution
+from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
 from fleetprompt.signals.envelope import Producer, read_one
 from fleetprompt.signals.handlers import DirectiveRequest, SignalView
@@ -22,7 +37,11 @@ from fleetprompt.signals.ingest import SignalWriter
 from fleetprompt.signals.replays import service
 from fleetprompt.signals.replays.handlers import ReplayWork
 from fleetprompt.signals.replays.selection import Selection
+from fleetprompt.signals.replays.service import ReplayParams
+from fleetprompt.tenants.members import add_member
 from fleetprompt.tenants.service import Tenant
+from fleetprompt.vault.master_key import load_master_key
+from fleetprompt.vault.service import Vault
 from tests.doubles.mattermost import running_mattermost
 from tests.packages.installed import Platform, connected
 from tests.signals.replaying import EVERYTHING, OWNER, START, TYPE, Replays, counts, note
@@ -421,6 +440,109 @@ async def test_a_replay_whose_directive_fails_for_good_says_so(replays: Replays)
     found = await replays.get(asked.id)
     assert (found.state, found.error_kind) == ("failed", "unknown")
     assert found.error_message
+
+
+async def waits_for_people(replays: Replays, *kinds: str) -> None:
+    """The tenant's own terms: an owner or an admin must agree."""
+    types = replays.types()
+    async with replays.database.tenant(replays.tenant.schema) as session:
+        for kind in kinds:
+            await change_terms(
+                session, types[kind], required=True, policy=ApprovalPolicy(), by=OWNER
+            )
+
+
+async def an_owner(replays: Replays) -> Decider:
+    async with replays.database.platform() as session:
+        email = f"bob@{replays.tenant.slug}.example.org"
+        person = await add_member(session, replays.tenant, email=email, role="owner")
+    return Decider(Actor(f"user:{person.user_id}", "owner"), person.user_id)
+
+
+async def test_a_replay_that_needs_approval_waits_and_runs_as_it_was_edited_and_approved(
+    replays: Replays,
+) -> None:
+    replays.work_ = ReplayWork(batch=1, part_seconds=0)
+    await replays.tell(4)
+    await waits_for_people(replays, "signals.replay")
+    asked = await replays.ask(live=True)
+    await replays.work()
+    assert (await replays.get(asked.id)).state == "requested"
+    narrow = Selection(occurred_from=START + timedelta(minutes=2)).as_json()
+    bob = await an_owner(replays)
+    async with replays.database.tenant(replays.tenant.schema) as session:
+        (shown,) = await approvals.list_approvals(session, directive_id=asked.directive_id)
+        assert json.loads(shown.action)["params"]["live"] is True
+        edited = {"replay_id": str(asked.id), "selection": narrow, "live": True}
+        renewed = await approvals.edit(session, shown.id, edited, bob)
+    async with replays.database.tenant(replays.tenant.schema) as session:
+        await approvals.approve(session, renewed.id, renewed.action_sha256, bob)
+    await replays.work()
+    done = await replays.get(asked.id)
+    # Asked once, for all of its parts.
+    assert (done.state, done.part, done.selection) == ("completed", 3, narrow)
+    assert counts(done) == {"signals_read": 2, "requested": 2}
+    assert sorted(replays.noted) == [2, 3]
+
+
+async def test_a_replay_that_people_reject_is_cancelled(replays: Replays) -> None:
+    await waits_for_people(replays, "signals.replay")
+    asked = await replays.ask(live=True)
+    bob = await an_owner(replays)
+    async with replays.database.tenant(replays.tenant.schema) as session:
+        (shown,) = await approvals.list_approvals(session, directive_id=asked.directive_id)
+        await approvals.reject(
+            session, replays.tenant, shown.id, shown.action_sha256, "not tonight", bob
+        )
+    assert (await replays.get(asked.id)).state == "cancelled"
+
+
+async def test_what_needs_approval_waits_for_it_in_a_replay_too(replays: Replays) -> None:
+    await replays.tell(2)
+    await waits_for_people(replays, "test.note")
+    done = await replays.replay(live=True)
+    assert counts(done) == {"signals_read": 2, "requested": 2}
+    assert {one.state for one in await replays.notes()} == {"awaiting_approval"}
+    assert replays.noted == []
+
+
+async def test_an_attempt_that_lost_its_lease_changes_nothing_more(replays: Replays) -> None:
+    await replays.tell(3)
+    asked = await replays.ask(live=True)
+    types = replays.types()
+    taken = []
+    for owner in ("slow", "next"):
+        await replays.leases_end()
+        async with replays.database.tenant(replays.tenant.schema) as session:
+            taken.append(
+                await take(
+                    session, replays.tenant, limit=1, owner=owner, lease_seconds=45,
+                    ids=[asked.directive_id], types=types,
+                )
+            )  # fmt: skip
+    (lost,) = taken[0].claimed
+    context = HandlerContext(
+        tenant=replays.tenant,
+        database=replays.database,
+        settings=replays.settings,
+        clock=system_clock,
+        directive=lost,
+        execution=RunningExecution(
+            replays.database, replays.tenant.schema, taken[0].executions[lost.id]
+        ),
+        vault=Vault(replays.database, load_master_key(replays.settings)),
+        http=OutboundClient(replays.settings),
+    )
+    work = types["signals.replay"].handler
+    assert work is not None
+    with pytest.raises(StaleLeaseError):
+        await work(context, ReplayParams.model_validate(lost.params))
+    found = await replays.get(asked.id)
+    assert (found.state, counts(found)) == ("requested", {})
+    assert await replays.notes() == []
+    await replays.leases_end()
+    await replays.work()
+    assert counts(await replays.get(asked.id)) == {"signals_read": 3, "requested": 3}
 
 
 async def test_two_live_replays_post_a_digest_once(

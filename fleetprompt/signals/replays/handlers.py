@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.directives.actors import PLATFORM
 from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.queue import ClaimedDirective
 from fleetprompt.directives.service import request_directive
 from fleetprompt.directives.types import (
     AnyDirectiveType,
@@ -55,6 +55,7 @@ BATCH = 200  # signals
 PART_SECONDS = 60.0
 _TOLD_EVERY = 5.0  # seconds between lines of progress
 _ATTEMPT_SECONDS = 180.0
+_AT_ONCE = 2  # of each type, over all workers
 _RETRY = RetryPolicy(max_attempts=10, first_bound=2.0, longest_bound=60.0)
 
 
@@ -182,6 +183,7 @@ class ReplayWork:
                 self.begin,
                 roles=frozenset({"owner"}),
                 timeout=_ATTEMPT_SECONDS,
+                concurrency=_AT_ONCE,
                 retry=_RETRY,
                 after_failure=_failed,
             ),
@@ -192,6 +194,7 @@ class ReplayWork:
                 self.go_on,
                 roles=frozenset(),
                 timeout=_ATTEMPT_SECONDS,
+                concurrency=_AT_ONCE,
                 retry=_RETRY,
                 after_failure=_failed,
             ),
