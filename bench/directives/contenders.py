@@ -45,11 +45,11 @@ class Worker:
             raise RuntimeError("the worker has ended; its log is above")
         return line.decode().split()
 
-    async def drain(self, concurrency: int) -> float:
-        """Have all work done that is there; the seconds that it took."""
+    async def drain(self, concurrency: int) -> tuple[float, float]:
+        """Have all work done that is there; seconds that it took, and those of the worker's CPU."""
         await self.order("drain", concurrency)
-        _, seconds = await self.answer()
-        return float(seconds)
+        _, took, used = await self.answer()
+        return float(took), float(used)
 
 
 class Contender(Protocol):

@@ -1,8 +1,8 @@
 """One worker in a process of its own: ``python -m bench.directives.worker ours|procrastinate``.
 
-It takes orders on standard input, one a line: ``drain <concurrency>`` works off what is due and
-answers ``done <seconds>``, ``stay <concurrency>`` works until the process is ended. Both sides log a
-line for each piece of work at INFO, as they do where they are deployed.
+It takes orders on standard input, one a line. ``drain <concurrency>`` works off what is due and
+answers ``done <seconds> <seconds of its own CPU>``; ``stay <concurrency>`` works until the process is
+ended. Both sides log a line for each piece of work at INFO, as they do where they are deployed.
 """
 
 import asyncio
@@ -65,9 +65,10 @@ async def main(side: str) -> None:
     async with (ours if side == "ours" else theirs)() as work:
         while line := await asyncio.to_thread(sys.stdin.readline):
             order, concurrency = line.split()
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             await work(int(concurrency), order == "stay")
-            sys.stdout.write(f"done {time.perf_counter() - began!r}\n")
+            took, used = time.perf_counter() - began, time.process_time() - busy
+            sys.stdout.write(f"done {took!r} {used!r}\n")
             sys.stdout.flush()
 
 
