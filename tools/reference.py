@@ -6,6 +6,7 @@ A test fails when a page is not what this would write.
 from pathlib import Path
 
 from fleetprompt.settings import Settings
+from fleetprompt.telemetry.catalogue import METRICS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -28,7 +29,21 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page}
+METRICS_TABLE = "| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n"
+
+
+def metrics_page() -> str:
+    """``metrics.md``: what stands before the table as it is, and every metric."""
+    introduction = (FOLDER / "metrics.md").read_text().partition(METRICS_TABLE)[0]
+    lines = [
+        f"| `{metric.exposed}` | {metric.kind} | {metric.unit or '–'} | "
+        f"{', '.join(f'`{label}`' for label in metric.labels) or '–'} | {metric.help} |"
+        for metric in METRICS.values()
+    ]
+    return introduction + METRICS_TABLE + "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "metrics.md": metrics_page}
 
 
 def main() -> None:
