@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -47,6 +48,7 @@ mail_location = maildir:{base}/mail/%u
 mail_max_userip_connections = 100
 imap_capability = {capabilities}
 auth_failure_delay = 0
+mail_fsync = never
 passdb {{
   driver = static
   args = password={password}
@@ -165,7 +167,7 @@ def mail(number: int | str, text: str = "Hello", **headers: str) -> bytes:
 
 
 @contextmanager
-def dovecot(*, ssl: str = "required", capabilities: str = CAPABILITIES) -> Iterator[Dovecot]:
+def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) -> Iterator[Dovecot]:
     """A server with an empty mailbox, until the block ends."""
     program = shutil.which(
         "dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -188,20 +190,20 @@ def dovecot(*, ssl: str = "required", capabilities: str = CAPABILITIES) -> Itera
                 internal="dovecot" if root else me.pw_name,
                 internal_group="dovecot" if root else me.pw_gid,
                 login="dovenull" if root else me.pw_name,
-                ssl=ssl,
+                ssl=encrypted,
                 capabilities=capabilities,
                 password=PASSWORD,
                 uid=owner.pw_uid,
                 gid=owner.pw_gid,
                 port=port,
-                tls_port=tls_port if ssl != "no" else 0,
+                tls_port=tls_port if encrypted != "no" else 0,
             )
         )
         process = subprocess.Popen([program, "-F", "-c", str(base / "dovecot.conf")])
         server = Dovecot(base, port, tls_port, pin, process)
         try:
             _wait_until_it_listens(server)
-            if ssl != "no":
+            if encrypted != "no":
                 with server.client() as client:
                     for name in ("Sent", "Drafts"):
                         client.create_folder(name)
@@ -240,9 +242,7 @@ def _certificate(base: Path) -> str:
     return fingerprint(made.public_bytes(serialization.Encoding.DER))
 
 
-def _trusting() -> "object":
-    import ssl
-
+def _trusting() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

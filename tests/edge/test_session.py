@@ -155,7 +155,7 @@ def test_trap_27_another_certificate_ends_the_connection_before_the_login(
 
 
 def test_trap_28_a_server_without_starttls_gets_no_password() -> None:
-    with dovecot(ssl="no") as plain, pytest.raises(BridgeTlsError) as caught:
+    with dovecot(encrypted="no") as plain, pytest.raises(BridgeTlsError) as caught:
         BridgeSession(plain.imap, plain.pin, ["Subject"])
     assert "no name or password was sent" in caught.value.message
 

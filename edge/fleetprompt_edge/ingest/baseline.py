@@ -1,8 +1,9 @@
 """Beginning to watch: what is in the mailbox now is old, what comes from now on is new.
 
 "Now" must not depend on this machine's clock alone: were it an hour fast, the mail of the next hour
-would be taken for old. So it is the arrival of the newest mail, if that lies before the clock's time
-(a mail may claim to be from the future), less an hour; of that hour each mail is known by identity.
+would be taken for old. Where FleetPrompt was reached, its clock says what time it is. Else it is the
+arrival of the newest mail, if that lies before this clock's time (a mail may claim to be from the
+future). Of the hour before, each mail is known by identity.
 """
 
 from collections.abc import Sequence
@@ -16,21 +17,32 @@ from fleetprompt_edge.store import Store
 MARGIN = 3600  # seconds
 
 
-def begin(session: Session, store: Store, clock: Clock, watched: Sequence[Watched]) -> None:
-    """Give every folder that was never looked at its beginning; folders that are not there wait."""
+def begin(
+    session: Session,
+    store: Store,
+    clock: Clock,
+    watched: Sequence[Watched],
+    *,
+    ahead: float | None = None,
+) -> None:
+    """Give every folder that was never looked at its beginning; folders that are not there wait.
+
+    ``ahead``: by how many seconds this clock is ahead of FleetPrompt's; None where that is not known.
+    """
     with store.transaction():
         fresh = [one for one in watched if store.ledger.folder(one.name) is None]
     examined: dict[str, Examined] = {}
-    newest: int | None = None
+    newest: list[int] = []
     # INBOX always counts: a label's newest mail may be years old.
     for name in dict.fromkeys([*(one.name for one in fresh), *(["INBOX"] if fresh else [])]):
         try:
             examined[name] = session.examine(name)
         except FolderGoneError:
             continue
-        newest = max(filter(None, (newest, _newest(session, examined[name], clock))), default=None)
-    now = int(clock.now().timestamp())
-    before = min(now, newest or now) - MARGIN
+        if ahead is None:
+            newest += _newest(session, examined[name], clock)
+    now = int(clock.now().timestamp() - (ahead or 0))
+    before = min([now, max(newest, default=now)]) - MARGIN
     with store.transaction():
         for one in fresh:
             if one.name in examined:
@@ -38,13 +50,13 @@ def begin(session: Session, store: Store, clock: Clock, watched: Sequence[Watche
                 store.ledger.add_folder(one.name, there.uidvalidity, there.uidnext - 1, before)
 
 
-def _newest(session: Session, examined: Examined, clock: Clock) -> int | None:
-    """When the newest mail of a folder arrived, of those that are not from the future."""
+def _newest(session: Session, examined: Examined, clock: Clock) -> list[int]:
+    """When the newest mail of a folder arrived (epoch s), of those that are not from the future."""
     now = int(clock.now().timestamp())
-    newest: int | None = None
+    newest: list[int] = []
     step = WINDOW if examined.messages > 2 * WINDOW else examined.uidnext
     for first in range(1, examined.uidnext, step):
         for seen in session.scan(first, min(first + step, examined.uidnext) - 1):
             if seen.arrived is not None and seen.arrived <= now:
-                newest = max(newest or 0, seen.arrived)
+                newest = [max([*newest, seen.arrived])]
     return newest

@@ -12,7 +12,9 @@ from fleetprompt_edge.mail.text import clean, decoded, one_line, shortened
 
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 _QUOTED = re.compile(r"^\s*>")
-_ATTRIBUTION = re.compile(r"^.{0,200}(?:wrote|schrieb|a écrit|escribió|ha scritto|skrev) ?:$")
+_ATTRIBUTION = re.compile(
+    r"^.{0,200}\b(?:wrote|schrieb|a écrit|escribió|ha scritto|skrev)\b.{0,80}:$"
+)
 _SILENT = frozenset({"script", "style", "head", "title", "template", "svg", "noscript"})
 _BLOCKS = frozenset(
     {

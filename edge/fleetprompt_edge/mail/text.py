@@ -20,16 +20,18 @@ _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?=")
 def decoded(raw: bytes, charset: str | None) -> str:
     """Bytes as text: in the named charset, else UTF-8, else Windows' western one."""
     name = (charset or "utf-8").strip().strip("'\"").lower()
-    for one in (_CHARSETS.get(name, name), "utf-8"):
+    name = _CHARSETS.get(name, name)
+    for one in (name, "utf-8"):
         try:
             return raw.decode(one)
+        except UnicodeDecodeError as error:
+            # The beginning of a text may end within a character.
+            if "end of data" in error.reason or "truncated" in error.reason:
+                return raw[: error.start].decode(one, "replace")
         except (LookupError, UnicodeError, ValueError):
             continue
-    # A text that was cut may end within a character.
-    if charset is None or name in ("utf-8", "utf8", "us-ascii", "ascii"):
-        cut = raw.decode("utf-8", "ignore")
-        if len(cut.encode()) >= len(raw) - 3:
-            return cut
+    if name in ("utf-8", "utf8", "us-ascii", "ascii"):
+        name = "cp1252"
     try:
         return raw.decode(name, "replace")
     except (LookupError, UnicodeError, ValueError):
