@@ -43,6 +43,11 @@ class PlatformResource(dg.ConfigurableResource[Any]):
         description="Name of this process's connections in PostgreSQL's `pg_stat_activity`.",
     )
 
+    patience_seconds: float = Field(
+        default=4.0,
+        description="How long a sensor that finds nothing may wait for something to come.",
+    )
+
     def settings(self) -> Settings:
         """The settings of this process."""
         return get_settings()

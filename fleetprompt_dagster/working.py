@@ -1,18 +1,22 @@
 """Working on directives from a run, and showing outcomes: ids, types, times, errors; never params."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 import dagster as dg
 
 from fleetprompt.directives.outcomes import DirectiveOutcome
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.secrets import redact
-from fleetprompt.settings import Settings
 from fleetprompt_dagster.metadata import Metadata, markdown_table
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 
 _MOST_ROWS = 200
+
+
+def worker_name(run_id: str) -> str:
+    """How leases, transitions and workers name the run that works on directives."""
+    return f"dagster:{run_id}"
 
 
 def directive_runner(
@@ -26,7 +30,7 @@ def directive_runner(
     return DirectiveRunner(
         opened.database,
         opened.settings,
-        owner=f"dagster:{context.run_id}",
+        owner=worker_name(context.run_id),
         concurrency=concurrency,
         dagster_run_id=context.run_id,
         clock=platform.now,
@@ -43,48 +47,59 @@ def line_of(outcome: DirectiveOutcome) -> str:
     )
 
 
-def outcome_metadata(outcomes: Sequence[DirectiveOutcome], settings: Settings) -> Metadata:
-    """What a run did: how many, how they ended, the slowest start, and a table of the latest."""
-    states = Counter(outcome.state for outcome in outcomes)
-    latest = list(reversed(outcomes))[:_MOST_ROWS]
-    heads = [
-        "tenant",
-        "type",
-        "state",
-        "attempt",
-        "waited s",
-        "took s",
-        "directive",
-        "correlation",
-        "error",
-    ]
-    return {
-        "attempts": dg.MetadataValue.int(len(outcomes)),
-        "succeeded": dg.MetadataValue.int(states["succeeded"]),
-        "not_succeeded": dg.MetadataValue.int(len(outcomes) - states["succeeded"]),
-        "longest_wait_seconds": dg.MetadataValue.float(
-            round(max((outcome.waited for outcome in outcomes), default=0.0), 3)
-        ),
-        "directives": dg.MetadataValue.md(
-            markdown_table(
-                heads,
-                [
-                    (
-                        outcome.tenant,
-                        outcome.type,
-                        outcome.state,
-                        outcome.attempt,
-                        f"{outcome.waited:.2f}",
-                        f"{outcome.took:.2f}",
-                        outcome.directive_id,
-                        outcome.correlation_id or "",
-                        f"{outcome.error_kind}: {_told(outcome)}" if outcome.error_kind else "",
-                    )
-                    for outcome in latest
-                ],
-            )
-        ),
-    }
+@dataclass
+class Tally:
+    """What a run did, in bounded memory: how many, how they ended, the slowest start, the latest."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    longest_wait: float = 0.0
+    latest: deque[DirectiveOutcome] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+
+    def add(self, outcome: DirectiveOutcome) -> None:
+        """Count one more."""
+        self.states[outcome.state] += 1
+        self.longest_wait = max(self.longest_wait, outcome.waited)
+        self.latest.append(outcome)
+
+    def metadata(self) -> Metadata:
+        """Numbers, and a table of the latest."""
+        number = self.states.total()
+        return {
+            "attempts": dg.MetadataValue.int(number),
+            "succeeded": dg.MetadataValue.int(self.states["succeeded"]),
+            "not_succeeded": dg.MetadataValue.int(number - self.states["succeeded"]),
+            "longest_wait_seconds": dg.MetadataValue.float(round(self.longest_wait, 3)),
+            "directives": dg.MetadataValue.md(
+                markdown_table(_HEADS, [_row(outcome) for outcome in reversed(self.latest)])
+            ),
+        }
+
+
+_HEADS = [
+    "tenant",
+    "type",
+    "state",
+    "attempt",
+    "waited s",
+    "took s",
+    "directive",
+    "correlation",
+    "error",
+]
+
+
+def _row(outcome: DirectiveOutcome) -> tuple[object, ...]:
+    return (
+        outcome.tenant,
+        outcome.type,
+        outcome.state,
+        outcome.attempt,
+        f"{outcome.waited:.2f}",
+        f"{outcome.took:.2f}",
+        outcome.directive_id,
+        outcome.correlation_id or "",
+        f"{outcome.error_kind}: {_told(outcome)}" if outcome.error_kind else "",
+    )
 
 
 def _told(outcome: DirectiveOutcome) -> str:

@@ -174,7 +174,8 @@ async def list_replay_findings(
 async def cancel_replay(replay_id: UUID, caller: ReplaysWrite, platform: Platform) -> ReplayView:
     """Stop a replay; what it has requested stays."""
     async with platform.database.tenant(caller.tenant.schema) as session:
-        return _view(await service.cancel_replay(session, replay_id, actor_of(caller)))
+        found = await service.cancel_replay(session, caller.tenant, replay_id, actor_of(caller))
+        return _view(found)
 
 
 def _view(replay: Replay) -> ReplayView:

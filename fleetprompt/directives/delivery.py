@@ -9,7 +9,7 @@ whose id is the directive's target; what has another target does not exist for i
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
@@ -21,7 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt import secrets
 from fleetprompt.directives.attempt import settle_failure
 from fleetprompt.directives.ending import AttemptEnd, record_ends
-from fleetprompt.directives.leases import ClaimedDirective, Settlement, heartbeat, settle
+from fleetprompt.directives.leases import (
+    ClaimedDirective,
+    Settlement,
+    heartbeat,
+    no_attempt,
+    settle,
+)
 from fleetprompt.directives.models import Directive, DirectiveReport
 from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
@@ -184,7 +190,7 @@ async def report(
                 f"{first.outcome!r} and with other content; the first report counts."
             )
         return first
-    held = _held(directive, attempt, lease_token)
+    held = replace(no_attempt(directive), attempt=attempt, lease_token=lease_token)
     known = directive_types() if types is None else types
     settlement = _settlement(known.get(directive.type), held, said)
     try:
@@ -217,23 +223,6 @@ async def _own(
     if found is None:
         raise NotFoundError(f"There is no directive {directive_id} for this connector.")
     return found
-
-
-def _held(directive: Directive, attempt: int, lease_token: UUID) -> ClaimedDirective:
-    return ClaimedDirective(
-        id=directive.id,
-        type=directive.type,
-        params=directive.params,
-        attempt=attempt,
-        max_attempts=directive.max_attempts,
-        lease_token=lease_token,
-        actor=directive.actor,
-        actor_role=directive.actor_role,
-        correlation_id=directive.correlation_id,
-        causation_id=directive.causation_id,
-        available_at=directive.available_at,
-        claimed_at=directive.available_at,
-    )
 
 
 def _settlement(kind: AnyDirectiveType | None, held: ClaimedDirective, said: Report) -> Settlement:

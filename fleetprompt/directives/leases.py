@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
+from fleetprompt.directives.models import Directive
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
 from fleetprompt.telemetry import events
@@ -38,6 +39,24 @@ class ClaimedDirective:
     causation_id: str | None
     available_at: datetime
     claimed_at: datetime
+
+
+def no_attempt(directive: Directive) -> ClaimedDirective:
+    """A directive that ends without an attempt, or whatever becomes of its attempt."""
+    return ClaimedDirective(
+        id=directive.id,
+        type=directive.type,
+        params=directive.params,
+        attempt=directive.attempt,
+        max_attempts=directive.max_attempts,
+        lease_token=uuid4(),
+        actor=directive.actor,
+        actor_role=directive.actor_role,
+        correlation_id=directive.correlation_id,
+        causation_id=directive.causation_id,
+        available_at=directive.available_at,
+        claimed_at=directive.available_at,
+    )
 
 
 @dataclass(frozen=True, slots=True)

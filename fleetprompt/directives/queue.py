@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
+from fleetprompt.directives.approvals.asking import withdraw
 from fleetprompt.directives.approvals.release import refuse_unapproved
 from fleetprompt.directives.leases import (
     ClaimedDirective,
@@ -186,7 +187,10 @@ async def _sort_out(
     again = {one: _LOST for one in lost if one not in ends}
     events.leases_rescued(again=len(again), given_up=len(lost) - len(again))
     gone = [await _end(session, one, end, owner) for one, end in again.items()]
-    ends |= {c.id: _TOO_LATE for c in candidates if c.expired and c.id not in ends}
+    late = {c.id: _TOO_LATE for c in candidates if c.expired and c.id not in ends}
+    for one in late:
+        await withdraw(session, one, owner)
+    ends |= late
     ended = [await _end(session, one, end, owner) for one, end in ends.items()]
     return [c.id for c in candidates if c.id not in ends], Claim([], ended, gone)
 

@@ -17,11 +17,14 @@ from fleetprompt.directives.approvals.action import action_of
 from fleetprompt.directives.approvals.asking import ask_for_approval, first_action, withdraw
 from fleetprompt.directives.approvals.models import TenantApprovalPolicy
 from fleetprompt.directives.approvals.terms import terms_of
+from fleetprompt.directives.ending import AttemptEnd, record_ends
+from fleetprompt.directives.leases import Settlement, no_attempt
 from fleetprompt.directives.models import Directive, DirectiveTransition
 from fleetprompt.directives.types import (
     PLATFORM_TARGET,
     AnyDirectiveType,
     DirectiveParams,
+    directive_types,
     find_type,
 )
 from fleetprompt.errors import (
@@ -226,14 +229,22 @@ async def transitions(session: AsyncSession, directive_id: UUID) -> list[Directi
     )
 
 
-async def cancel(session: AsyncSession, directive_id: UUID, actor: Actor) -> Directive:
+async def cancel(
+    session: AsyncSession,
+    tenant: Tenant,
+    directive_id: UUID,
+    actor: Actor,
+    *,
+    types: Mapping[str, AnyDirectiveType] | None = None,
+) -> Directive:
     """Call a directive off; one that is cancelled already stays so, a finished one is a ConflictError.
 
     A running attempt loses its lease and can no longer finish anything; what it did up to then is
-    not undone.
+    not undone. The type cleans up as after a failure.
     """
     directive = await get(session, directive_id)
-    if not find_type(directive.type).allows(actor.role):
+    known = directive_types() if types is None else types
+    if not find_type(directive.type, known).allows(actor.role):
         raise ForbiddenError(f"The role {actor.role} may not cancel {directive.type}.")
     changed = await session.scalar(
         update(Directive)
@@ -251,6 +262,8 @@ async def cancel(session: AsyncSession, directive_id: UUID, actor: Actor) -> Dir
     )
     if changed is not None:
         await withdraw(session, directive_id, actor.id)
+        end = Settlement("cancelled", error_message=f"cancelled by {actor.id}")
+        await record_ends(session, tenant, [AttemptEnd(no_attempt(changed), end)], known)
         return changed
     await session.refresh(directive)
     if directive.state == "cancelled":

@@ -47,8 +47,8 @@ class Turn:
         if not self._retiring:
             await workers.retire(self._database, self._owner)
             self._retiring = True
-        others = await workers.workers_alive(self._database)
-        return any(not one.retiring and one.owner != self._owner for one in others)
+        known = await workers.known_workers(self._database)
+        return any(one.state == "taking" and one.owner != self._owner for one in known)
 
     async def __aenter__(self) -> Self:
         await workers.join(self._database, self._owner)

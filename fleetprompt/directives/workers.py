@@ -6,6 +6,7 @@ been seen for a while is gone. Times are the database's.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,24 +21,32 @@ _JOIN = text(
     "WITH long_gone AS ("
     "  DELETE FROM fleetprompt.workers WHERE seen_at < now() - interval '1 day'"
     ") INSERT INTO fleetprompt.workers (owner) VALUES (:owner) ON CONFLICT (owner)"
-    " DO UPDATE SET started_at = now(), seen_at = now(), retiring = false"
+    " DO UPDATE SET started_at = now(), seen_at = now(), retiring = false, left_at = NULL"
 )
 _BEAT = text("UPDATE fleetprompt.workers SET seen_at = now() WHERE owner = :owner")
 _RETIRE = text("UPDATE fleetprompt.workers SET retiring = true WHERE owner = :owner")
-_LEAVE = text("DELETE FROM fleetprompt.workers WHERE owner = :owner")
-_ALIVE = text(
-    "SELECT owner, started_at, retiring FROM fleetprompt.workers"
-    " WHERE seen_at > now() - make_interval(secs => :seconds) ORDER BY started_at"
+_LEAVE = text("UPDATE fleetprompt.workers SET left_at = now() WHERE owner = :owner")
+_KNOWN = text(
+    "SELECT owner, started_at, CASE WHEN left_at IS NOT NULL THEN 'left'"
+    "   WHEN seen_at <= now() - make_interval(secs => :seconds) THEN 'lost'"
+    "   WHEN retiring THEN 'retiring' ELSE 'taking' END AS state,"
+    " extract(epoch FROM now() - seen_at)::float8 AS unseen_seconds"
+    " FROM fleetprompt.workers ORDER BY started_at"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One that was seen lately; ``retiring`` means that it takes nothing more once another is there."""
+    """One of the last day.
+
+    ``retiring`` means that it takes nothing more once another is there, ``left`` that it has ended in
+    order, ``lost`` that it has not been seen lately and did not say that it leaves.
+    """
 
     owner: str
     started_at: datetime
-    retiring: bool
+    state: Literal["taking", "retiring", "left", "lost"]
+    unseen_seconds: float
 
 
 async def join(database: Database, owner: str) -> None:
@@ -63,8 +72,8 @@ async def leave(database: Database, owner: str) -> None:
         await session.execute(_LEAVE, {"owner": owner})
 
 
-async def workers_alive(database: Database) -> list[Worker]:
-    """Those seen lately, the oldest first."""
+async def known_workers(database: Database) -> list[Worker]:
+    """Workers of the last day, the oldest first."""
     async with database.platform() as session:
-        rows = await session.execute(_ALIVE, {"seconds": SEEN_WITHIN_SECONDS})
-        return [Worker(row.owner, row.started_at, row.retiring) for row in rows]
+        rows = await session.execute(_KNOWN, {"seconds": SEEN_WITHIN_SECONDS})
+        return [Worker(**row._mapping) for row in rows]

@@ -50,7 +50,7 @@ class Bench:
             def now(self) -> datetime:
                 return bench.now()
 
-        self.platform = BoundPlatform()
+        self.platform = BoundPlatform(patience_seconds=0.0)
         self.defs = build_defs({"platform": self.platform})
 
     def run(self, work: Callable[[Database], Awaitable[Result]]) -> Result:
@@ -170,7 +170,7 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
                 "UPDATE fleetprompt.organizations SET state = 'deleting' WHERE state = 'active' RETURNING id"
             )
         ]
-        for table in ("stale_partitions", "directive_queue", "schedule_slots"):
+        for table in ("stale_partitions", "directive_queue", "schedule_slots", "workers"):
             found.sql(f"DELETE FROM fleetprompt.{table}")
         yield found
         found.sql(

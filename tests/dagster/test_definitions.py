@@ -85,7 +85,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "send_digests": ("10", "1800"),
     }
     assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
-        "due_directives": 5,
+        "due_directives": 2,
         "stale_days": 30,
         "tenant_partitions": 15,
         "workflow_run_signals": 15,

@@ -1,12 +1,14 @@
 """Drains: started when needed, one at a time, and what they show."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
@@ -41,6 +43,25 @@ def _state(bench: Bench, tenant: Tenant, directive_id: UUID) -> str:
     return str(row.state)
 
 
+def _worker(bench: Bench, run: dg.DagsterRun, *, seen: float = 0, **more: Any) -> None:
+    """Have the run's drain say that it is at work, last seen so many seconds ago."""
+    columns = {"retiring": False, "started": seen, **more}
+    bench.sql(
+        "INSERT INTO fleetprompt.workers (owner, started_at, seen_at, retiring) VALUES"
+        " (:owner, now() - make_interval(secs => :started), now() - make_interval(secs => :seen),"
+        " :retiring)",
+        owner=f"dagster:{run.run_id}",
+        seen=seen,
+        **columns,
+    )
+
+
+def _status(bench: Bench, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    found = bench.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
+
+
 def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) -> None:
     tenant = bench.tenant()
     assert "No directive is due" in bench.sensor("due_directives").skip_message
@@ -51,24 +72,75 @@ def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) ->
     assert request.run_key != again.run_key, "trap 4: a key that failed once is spent for ever"
     for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
         run = bench.enqueue("drain_directives", status=status)
-        assert "1 drains are live" in bench.sensor("due_directives").skip_message
+        assert "a drain is about to begin" in bench.sensor("due_directives").skip_message
         bench.instance.report_run_failed(run)
     assert len(bench.sensor("due_directives").run_requests) == 1
+    _worker(bench, bench.enqueue("drain_directives"))
+    assert "1 drains are at work" in bench.sensor("due_directives").skip_message
 
 
-def test_a_dead_drain_does_not_hold_up_work_for_long(bench: Bench) -> None:
+def test_a_dead_drain_does_not_hold_up_work_and_its_run_is_marked_as_failed(bench: Bench) -> None:
     """Dagster cannot see that a run's process died (research, fact 10)."""
-    tenant = bench.tenant()
-    _ask(bench, tenant)
-    bench.enqueue("drain_directives")
-    _later(bench, 30)
-    assert not bench.sensor("due_directives").run_requests
-    _later(bench, 61)
+    _ask(bench, bench.tenant())
+    _later(bench, 1)
+    stopped = bench.enqueue("drain_directives")
+    _worker(bench, stopped, seen=30)
     assert len(bench.sensor("due_directives").run_requests) == 1
-    bench.enqueue("drain_directives")
-    bench.enqueue("drain_directives")
-    _later(bench, 600)
-    assert "3 drains are live" in bench.sensor("due_directives").skip_message
+    assert _status(bench, stopped) == dg.DagsterRunStatus.STARTED, "it may come back"
+    killed = bench.enqueue("drain_directives")
+    _worker(bench, killed, seen=61)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    assert _status(bench, killed) == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_that_never_began_its_work_does_not_hold_it_up(bench: Bench) -> None:
+    _ask(bench, bench.tenant())
+    run = bench.enqueue("drain_directives", status=dg.DagsterRunStatus.STARTING)
+    started = DagsterEvent(DagsterEventType.RUN_START.value, "drain_directives")
+    bench.instance.report_dagster_event(started, run.run_id)
+    _later(bench, 50)
+    assert "about to begin" in bench.sensor("due_directives").skip_message
+    _later(bench, 62)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    assert _status(bench, run) == dg.DagsterRunStatus.FAILURE
+
+
+def test_one_more_drain_is_started_beside_an_overloaded_one_up_to_a_bound(bench: Bench) -> None:
+    _ask(bench, bench.tenant())
+    _worker(bench, bench.enqueue("drain_directives"), started=120)
+    _later(bench, 59)
+    assert not bench.sensor("due_directives").run_requests
+    _later(bench, 62)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    for _ in range(2):
+        _worker(bench, bench.enqueue("drain_directives"), started=120)
+    assert "3 drains are at work" in bench.sensor("due_directives").skip_message
+
+
+def test_a_drain_that_retires_is_followed_before_it_ends(bench: Bench) -> None:
+    old = bench.enqueue("drain_directives")
+    _worker(bench, old, retiring=True, started=600)
+    assert len(bench.sensor("due_directives").run_requests) == 1
+    new = bench.enqueue("drain_directives")
+    assert "about to begin" in bench.sensor("due_directives").skip_message
+    _worker(bench, new)
+    assert "1 drains are at work" in bench.sensor("due_directives").skip_message
+    assert _status(bench, old) == dg.DagsterRunStatus.STARTED
+
+
+def test_a_sensor_that_finds_nothing_waits_and_asks_at_once_when_something_comes(
+    bench: Bench,
+) -> None:
+    tenant = bench.tenant()
+    bench.platform = type(bench.platform)(patience_seconds=30.0)
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        tick = pool.submit(bench.sensor, "due_directives")
+        time.sleep(1.5)
+        assert not tick.done()
+        _ask(bench, tenant)
+        assert len(tick.result().run_requests) == 1
+    assert time.monotonic() - began < 30
 
 
 def test_the_sensor_writes_nothing(bench: Bench) -> None:

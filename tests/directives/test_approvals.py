@@ -322,14 +322,13 @@ async def test_an_approval_expires_no_later_than_its_directive(office: Office) -
     assert approval.expires_at == until
 
 
-async def test_cancelling_the_directive_withdraws_the_approval(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fleetprompt.directives.types.directive_types", lambda: office.types)
+async def test_cancelling_the_directive_withdraws_the_approval(office: Office) -> None:
     admin = await office.person("admin")
     approval = await office.ask()
     async with office.database.tenant(office.tenant.schema) as session:
-        await directives.cancel(session, approval.directive_id, admin.actor)
+        await directives.cancel(
+            session, office.tenant, approval.directive_id, admin.actor, types=office.types
+        )
     assert (await office.read(approval))[0].state == "withdrawn"
     with pytest.raises(ConflictError, match="withdrawn"):
         await office.approve(approval, admin)

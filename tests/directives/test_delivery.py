@@ -11,8 +11,8 @@ from fleetprompt.db.engine import Database
 from fleetprompt.directives import delivery, service
 from fleetprompt.directives.delivery import Connector, Report
 from fleetprompt.directives.doorbell import Doorbell
-from fleetprompt.directives.models import Directive, DirectiveReport
 from fleetprompt.directives.due import reserve
+from fleetprompt.directives.models import Directive, DirectiveReport
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import DirectiveType
 from fleetprompt.directives.wake import notify_directives
@@ -278,15 +278,12 @@ async def test_leases_that_run_out_until_the_attempts_are_spent_end_in_unknown(
 
 
 async def test_a_directive_that_was_called_off_is_stale_to_the_one_at_work(
-    database: Database, tenant: Tenant, laptop: Connector, monkeypatch: pytest.MonkeyPatch
+    database: Database, tenant: Tenant, laptop: Connector
 ) -> None:
-    monkeypatch.setattr(
-        "fleetprompt.directives.service.find_type", lambda name, _=None: TYPES[name]
-    )
     directive = await asked(database, tenant)
     (held,) = await leased(database, laptop)
     async with database.tenant(tenant.schema) as session:
-        await service.cancel(session, directive.id, ADMIN)
+        await service.cancel(session, tenant, directive.id, ADMIN, types=TYPES)
     with pytest.raises(StaleLeaseError):
         await extended(database, laptop, held)
     with pytest.raises(StaleLeaseError):

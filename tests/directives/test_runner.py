@@ -284,7 +284,7 @@ async def test_a_handler_that_blocks_its_loop_for_longer_than_its_lease_keeps_it
 
 
 async def test_cancelling_a_running_directive_stops_its_handler(
-    database: Database, settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    database: Database, settings: Settings, tenant: Tenant
 ) -> None:
     at_work = asyncio.Event()
     stopped = asyncio.Event()
@@ -299,19 +299,19 @@ async def test_cancelling_a_running_directive_stops_its_handler(
         return {}
 
     known = types(work)
-    monkeypatch.setattr(
-        "fleetprompt.directives.service.find_type", lambda name, types=None: known[name]
-    )
     directive_id = await ask(database, tenant, known)
     async with runner(database, settings, known, lease_seconds=0.6) as one:
         draining = asyncio.create_task(one.drain())
         await asyncio.wait_for(at_work.wait(), 5)
         async with database.tenant(tenant.schema) as session:
-            await service.cancel(session, directive_id, ADMIN)
+            await service.cancel(session, tenant, directive_id, ADMIN, types=known)
         (outcome,) = await asyncio.wait_for(draining, 5)
     assert stopped.is_set()
     assert outcome.state == "lost"
     assert (await read(database, tenant, directive_id)).state == "cancelled"
+    async with database.tenant(tenant.schema) as session:
+        (execution,) = await executions.list_executions(session, directive_id=directive_id)
+    assert (execution.state, execution.finished_at is None) == ("cancelled", False)
 
 
 async def test_a_handler_over_its_time_is_stopped_and_tried_again(

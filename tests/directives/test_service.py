@@ -163,20 +163,20 @@ async def test_another_tenants_directive_is_not_found(
 
 
 async def test_cancelling_ends_a_pending_directive_and_is_repeatable(
-    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    database: Database, tenant: Tenant
 ) -> None:
-    monkeypatch.setattr("fleetprompt.directives.service.find_type", lambda name: TYPES[name])
     directive_id = await pending(database, tenant)
     for _ in range(2):
         async with database.tenant(tenant.schema) as session:
-            cancelled = await service.cancel(session, directive_id, ADMIN)
+            cancelled = await service.cancel(session, tenant, directive_id, ADMIN, types=TYPES)
             assert cancelled.state == "cancelled"
             assert cancelled.finished_at is not None
     async with database.tenant(tenant.schema) as session:
         states = [s.to_state for s in await service.transitions(session, directive_id)]
         assert states == ["requested", "pending", "cancelled"]
         with pytest.raises(ForbiddenError):
-            await service.cancel(session, directive_id, Actor("user:v", "viewer"))
+            viewer = Actor("user:v", "viewer")
+            await service.cancel(session, tenant, directive_id, viewer, types=TYPES)
     async with database.platform() as session:
         left = await session.scalar(
             text("SELECT count(*) FROM fleetprompt.directive_queue WHERE directive_id = :id"),
@@ -196,10 +196,7 @@ async def pending(database: Database, tenant: Tenant) -> UUID:
         return directive.id
 
 
-async def test_a_finished_directive_cannot_be_cancelled(
-    database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fleetprompt.directives.service.find_type", lambda name: TYPES[name])
+async def test_a_finished_directive_cannot_be_cancelled(database: Database, tenant: Tenant) -> None:
     directive_id = await pending(database, tenant)
     async with database.tenant(tenant.schema) as session:
         await session.execute(
@@ -211,7 +208,7 @@ async def test_a_finished_directive_cannot_be_cancelled(
         )
     async with database.tenant(tenant.schema) as session:
         with pytest.raises(ConflictError, match="failed"):
-            await service.cancel(session, directive_id, ADMIN)
+            await service.cancel(session, tenant, directive_id, ADMIN, types=TYPES)
 
 
 async def test_lists_page_newest_first_by_id(database: Database, tenant: Tenant) -> None:

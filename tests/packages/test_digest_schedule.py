@@ -135,7 +135,7 @@ async def test_slots_are_kept_filled_and_a_cancelled_ones_is_closed(
     platform.now = first.due_at
     (directive_id,) = await request(platform)
     async with platform.database.tenant(platform.tenant.schema) as session:
-        await directives.cancel(session, directive_id, ADMIN)
+        await directives.cancel(session, platform.tenant, directive_id, ADMIN)
     await keep_filled(platform.database, platform.now + timedelta(days=3))
     found = await platform.slots()
     assert (found[0].state, len(found)) == ("failed", 10)

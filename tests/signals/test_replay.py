@@ -403,7 +403,7 @@ async def test_a_cancelled_replay_stops_keeps_what_it_did_and_stays_cancelled(
 
     async def cancel() -> Any:
         async with replays.database.tenant(replays.tenant.schema) as session:
-            return await service.cancel_replay(session, asked.id, OWNER)
+            return await service.cancel_replay(session, replays.tenant, asked.id, OWNER)
 
     stopped = await cancel()
     async with asyncio.timeout(30):
@@ -418,17 +418,40 @@ async def test_a_cancelled_replay_stops_keeps_what_it_did_and_stays_cancelled(
     assert sorted(replays.noted) == list(range(200))
     with pytest.raises(ConflictError):
         async with replays.database.tenant(replays.tenant.schema) as session:
-            await service.cancel_replay(session, done.id, OWNER)
+            await service.cancel_replay(session, replays.tenant, done.id, OWNER)
 
 
-async def test_a_replay_that_waits_can_be_cancelled(replays: Replays) -> None:
+async def test_a_replay_that_waits_can_be_cancelled_by_owners_alone(replays: Replays) -> None:
     await replays.tell(2)
     asked = await replays.ask(live=True)
     async with replays.database.tenant(replays.tenant.schema) as session:
-        await service.cancel_replay(session, asked.id, OWNER)
+        with pytest.raises(ForbiddenError):
+            await service.cancel_replay(
+                session, replays.tenant, asked.id, Actor("user:bob", "admin")
+            )
+        await service.cancel_replay(session, replays.tenant, asked.id, OWNER)
     await replays.work()
     assert counts(await replays.get(asked.id)) == {}
     assert await replays.notes() == []
+
+
+async def test_a_later_part_can_be_cancelled_too(replays: Replays) -> None:
+    replays.work_ = ReplayWork(batch=1, part_seconds=0)
+    await replays.tell(5)
+    asked = await replays.ask()
+    async with DirectiveRunner(
+        replays.database, replays.settings, owner="first", types=replays.types()
+    ) as runner:
+        await runner.work(replays.tenant, [asked.directive_id])
+    async with replays.database.tenant(replays.tenant.schema) as session:
+        stopped = await service.cancel_replay(session, replays.tenant, asked.id, OWNER)
+    await replays.work()
+    assert (stopped.state, stopped.part) == ("cancelled", 2)
+    assert counts(await replays.get(asked.id)) == {"signals_read": 1, "would_request": 1}
+    parts = await replays.rows(
+        "SELECT state FROM directives WHERE starts_with(type, 'signals.') ORDER BY id"
+    )
+    assert [one.state for one in parts] == ["succeeded", "cancelled"]
 
 
 async def test_a_replay_whose_directive_fails_for_good_says_so(replays: Replays) -> None:

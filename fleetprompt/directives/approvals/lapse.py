@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from uuid import uuid4
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +10,7 @@ from fleetprompt.directives.actors import PLATFORM, Actor
 from fleetprompt.directives.approvals.asking import settle_approval, tell
 from fleetprompt.directives.approvals.models import Approval
 from fleetprompt.directives.ending import AttemptEnd, record_ends
-from fleetprompt.directives.leases import ClaimedDirective, Settlement
+from fleetprompt.directives.leases import Settlement, no_attempt
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.tenants.service import Tenant
@@ -67,34 +66,18 @@ async def call_off(
     types: Mapping[str, AnyDirectiveType] | None,
 ) -> None:
     """Cancel the directive, end the execution that waited for it, and let its type clean up."""
-    row = (
-        await session.execute(
-            update(Directive)
-            .where(Directive.id == directive.id, Directive.state == "awaiting_approval")
-            .values(
-                state="cancelled",
-                changed_by=actor.id,
-                error_message=reason,
-                finished_at=func.clock_timestamp(),
-            )
-            .returning(Directive.available_at, func.clock_timestamp().label("at"))
+    await session.execute(
+        update(Directive)
+        .where(Directive.id == directive.id, Directive.state == "awaiting_approval")
+        .values(
+            state="cancelled",
+            changed_by=actor.id,
+            error_message=reason,
+            finished_at=func.clock_timestamp(),
         )
-    ).one()
-    held = ClaimedDirective(
-        id=directive.id,
-        type=directive.type,
-        params=directive.params,
-        attempt=directive.attempt,
-        max_attempts=directive.max_attempts,
-        lease_token=uuid4(),
-        actor=directive.actor,
-        actor_role=directive.actor_role,
-        correlation_id=directive.correlation_id,
-        causation_id=directive.causation_id,
-        available_at=row.available_at,
-        claimed_at=row.at,
+        .execution_options(synchronize_session=False)
     )
-    known = directive_types() if types is None else types
-    end = AttemptEnd(held, Settlement("cancelled", error_message=reason))
-    await record_ends(session, tenant, [end], known)
     await session.refresh(directive)
+    known = directive_types() if types is None else types
+    end = AttemptEnd(no_attempt(directive), Settlement("cancelled", error_message=reason))
+    await record_ends(session, tenant, [end], known)

@@ -1,5 +1,6 @@
 """Asking for replays, reading them and calling them off."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
@@ -10,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.directives import service as directives
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.service import request_directive
-from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams
-from fleetprompt.errors import ConflictError, InvalidError, NotFoundError
+from fleetprompt.directives.types import AnyDirectiveType, DirectiveParams, find_type
+from fleetprompt.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from fleetprompt.ids import new_id
 from fleetprompt.packages.registry import registry
 from fleetprompt.signals.replays.models import OPEN_STATES, Replay, ReplayFinding
@@ -119,12 +120,17 @@ async def list_findings(
     return list(await session.scalars(query))
 
 
-async def cancel_replay(session: AsyncSession, replay_id: UUID, actor: Actor) -> Replay:
+async def cancel_replay(
+    session: AsyncSession, tenant: Tenant, replay_id: UUID, actor: Actor
+) -> Replay:
     """Stop a replay; what it has requested stays. One that has ended otherwise is a ConflictError.
 
-    The directive is called off before the replay's row is locked, the order in which an attempt's
-    end does it, so that the two never wait for each other.
+    For those who may ask for one; ForbiddenError otherwise. The directive is called off before the
+    replay's row is locked, the order in which an attempt's end does it, so that the two never wait
+    for each other.
     """
+    if not find_type(REPLAY).allows(actor.role):
+        raise ForbiddenError(f"The role {actor.role} may not cancel replays.")
     while True:
         replay = await get_replay(session, replay_id)
         if replay.state == "cancelled":
@@ -132,13 +138,14 @@ async def cancel_replay(session: AsyncSession, replay_id: UUID, actor: Actor) ->
         if replay.state not in OPEN_STATES:
             raise ConflictError(f"Replay {replay_id} is {replay.state} and cannot be cancelled.")
         worked_by = replay.directive_id
-        directive = await directives.get(session, worked_by)
-        if directive.finished_at is None:
-            await directives.cancel(session, worked_by, actor)
+        # Its later parts are the platform's own. One that has just ended has left the rest to another.
+        with contextlib.suppress(ConflictError):
+            await directives.cancel(session, tenant, worked_by, Actor(actor.id, "platform"))
         replay = await get_replay(session, replay_id, lock=True)
-        if replay.state in OPEN_STATES and replay.directive_id == worked_by:
+        if replay.directive_id == worked_by and replay.state in (*OPEN_STATES, "cancelled"):
             replay.state = "cancelled"
             replay.finished_at = func.clock_timestamp()
+            replay.error_kind = None
             replay.error_message = f"cancelled by {actor.id}"
             await session.flush()
             await session.refresh(replay)

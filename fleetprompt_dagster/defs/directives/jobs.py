@@ -1,7 +1,6 @@
 """Working directives off in runs of many: a drain that stays a while, and one directive by id."""
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import dagster as dg
@@ -9,8 +8,8 @@ from pydantic import Field
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.outcomes import DirectiveOutcome
-from fleetprompt.directives.runner import DirectiveRunner
+from fleetprompt.directives.outcomes import DirectiveOutcome, OnDone
+from fleetprompt.directives.runner import CONCURRENCY, DirectiveRunner
 from fleetprompt.tenants.service import get_tenant
 from fleetprompt_dagster.defs.digests.records import (
     DigestRecord,
@@ -18,9 +17,10 @@ from fleetprompt_dagster.defs.digests.records import (
     read_records,
     slots_of_directives,
 )
-from fleetprompt_dagster.resources import PlatformResource
+from fleetprompt_dagster.defs.directives.drains import DrainThread
+from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 from fleetprompt_dagster.runs import QUIET, run_tags
-from fleetprompt_dagster.working import directive_runner, line_of, outcome_metadata
+from fleetprompt_dagster.working import Tally, directive_runner, line_of
 
 # A drain retires before its code or its memory grows old; work that is under way is finished first.
 DRAIN_SECONDS = 600
@@ -36,7 +36,14 @@ class DrainConfig(dg.Config):
     most_seconds: float = Field(
         default=float(DRAIN_SECONDS), gt=0, description="Seconds after which nothing new is begun."
     )
-    concurrency: int = Field(default=8, ge=1, le=64, description="Directives worked on at once.")
+    hand_over_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds for which it then goes on while the next drain has not begun.",
+    )
+    concurrency: int = Field(
+        default=CONCURRENCY, ge=1, le=500, description="Directives worked on at once."
+    )
 
 
 class DirectiveConfig(dg.Config):
@@ -50,50 +57,41 @@ class DirectiveConfig(dg.Config):
 def drain(
     context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource
 ) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]:
-    """Work off what is due, stay for more, tell of each directive as it ends, and show them all.
+    """Work off what is due, stay for more, tell of directives as they end, and show the latest.
 
-    How a directive ends is its own matter and does not fail the run: it is in the tenant's signals.
+    How a directive ends is its own matter and does not fail the run: it is in the tenant's signals. Each
+    one's structured line is in the run's compute log.
     """
-    ended: asyncio.Queue[DirectiveOutcome | None] = asyncio.Queue()
 
-    async def work(runner: DirectiveRunner) -> None:
-        try:
-            async with runner:
-                await runner.drain(
-                    linger_seconds=config.linger_seconds,
-                    most_seconds=config.most_seconds,
-                    on_done=ended.put_nowait,
-                )
-        finally:
-            ended.put_nowait(None)
-
-    async def begin() -> "asyncio.Task[None]":
+    async def work(opened: OpenPlatform, ended: OnDone) -> None:
         runner = directive_runner(context, opened, platform, concurrency=config.concurrency)
-        return asyncio.create_task(work(runner))
+        async with runner:
+            await runner.drain(
+                linger_seconds=config.linger_seconds,
+                most_seconds=config.most_seconds,
+                hand_over_seconds=config.hand_over_seconds,
+                on_done=ended,
+            )
 
-    async def finish(task: "asyncio.Task[None]") -> None:
-        await task
-
-    outcomes: list[DirectiveOutcome] = []
-    with platform.open() as opened:
-        working = opened.run(begin())
-        # The drain goes on while an outcome is awaited, and stands still while one is told.
-        while (outcome := opened.run(ended.get())) is not None:
-            outcomes.append(outcome)
-            context.log.info(line_of(outcome))
-            for record in opened.run(_settled_digests(opened.database, outcome)):
+    tally = Tally()
+    with DrainThread(platform, work) as drained, platform.open() as opened:
+        for batch in drained.batches():
+            for outcome in batch:
+                tally.add(outcome)
+            context.log.info("\n".join(line_of(outcome) for outcome in batch))
+            for record in opened.run(_settled_digests(opened.database, batch)):
                 event = digest_event(record, opened.settings)
                 if event is not None:
                     yield event
-        opened.run(finish(working))
-    yield dg.Output(None, metadata=outcome_metadata(outcomes, opened.settings))
+    yield dg.Output(None, metadata=tally.metadata())
 
 
-async def _settled_digests(database: Database, outcome: DirectiveOutcome) -> list[DigestRecord]:
-    """The record of the slot that this directive settled, if it is a slot's."""
-    if outcome.state in ("pending", "lost"):
-        return []
-    return await read_records(database, await slots_of_directives(database, [outcome.directive_id]))
+async def _settled_digests(
+    database: Database, outcomes: Sequence[DirectiveOutcome]
+) -> list[DigestRecord]:
+    """The records of the slots that these directives settled, if they are slots'."""
+    ended = [one.directive_id for one in outcomes if one.state not in ("pending", "lost")]
+    return await read_records(database, await slots_of_directives(database, ended))
 
 
 @dg.job(
@@ -101,6 +99,8 @@ async def _settled_digests(database: Database, outcome: DirectiveOutcome) -> lis
     tags={
         **run_tags(priority=20, longest_seconds=DRAIN_SECONDS + _LONGEST_DIRECTIVE_SECONDS),
         **QUIET,
+        # The sensor sees to the next one.
+        "dagster/max_retries": "0",
     },
     description=(
         "Works off every tenant's due directives, in turns, and waits a while for more, so that a "
@@ -139,9 +139,11 @@ def work_directive(
 
     with platform.open() as opened:
         outcomes = opened.run(work(directive_runner(context, opened, platform), opened.database))
+    tally = Tally()
     for outcome in outcomes:
+        tally.add(outcome)
         context.log.info(line_of(outcome))
-    metadata = outcome_metadata(outcomes, opened.settings)
+    metadata = tally.metadata()
     if any(outcome.state != "succeeded" for outcome in outcomes):
         raise dg.Failure(
             f"The attempt ended {outcomes[0].state}: {outcomes[0].error_message}",

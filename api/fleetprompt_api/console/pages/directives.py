@@ -14,7 +14,6 @@ from fleetprompt.sessions.service import SignedIn
 from fleetprompt.tenants.keys import Scope
 from fleetprompt_api.auth import Platform, actor_of
 from fleetprompt_api.console.actions import shown_action
-from fleetprompt_api.console.forms import read_form
 from fleetprompt_api.console.guard import LOOKING, Visitor, page_router, problem_page
 from fleetprompt_api.console.page import render
 from fleetprompt_api.console.people import people_in
@@ -90,11 +89,10 @@ async def cancel(
     """Call it off; what a running attempt did up to now is not undone."""
     identity = visitor.identity
     identity.require(Scope.APPROVALS_DECIDE, "member")
-    await read_form(request)
     address = f"/console/directives/{directive_id}"
     try:
         async with platform.database.tenant(identity.tenant.schema) as session:
-            await service.cancel(session, directive_id, actor_of(identity))
+            await service.cancel(session, identity.tenant, directive_id, actor_of(identity))
     except ConflictError as error:
         return problem_page(
             request, error, title="It is over already", links={"See what became of it": address}

@@ -28,7 +28,8 @@ CREATE TABLE fleetprompt.workers (
     owner      text PRIMARY KEY,
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at    timestamptz NOT NULL DEFAULT now(),
-    retiring   boolean NOT NULL DEFAULT false
+    retiring   boolean NOT NULL DEFAULT false,
+    left_at    timestamptz
 );
 """
 
