@@ -23,15 +23,17 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.panel import Panel
 
-from demo.story import Api, Told, create_tenant, tell
+from demo.story import Api, Told, create_tenant, owner_email, tell
 from fleetprompt.db.engine import Database
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.runtime.platform import Platform, running_platform
 from fleetprompt.runtime.ports import PortTakenError
 from fleetprompt.runtime.state_lock import AlreadyRunningError
 from fleetprompt.runtime.supervisor import SupervisorError
+from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
+from fleetprompt.tenants.members import find_member
 from fleetprompt.tenants.service import get_tenant
 
 TENANTS = (("acme", "Acme", "Europe/Berlin"), ("harbor", "Harbor", "America/New_York"))
@@ -98,6 +100,16 @@ async def _operator_key(settings: Settings) -> str:
         tenant = await get_tenant(session, settings.operations_tenant)
         request = KeyRequest(kind="user", name="demo operator", role="owner")
         return (await issue_key(session, settings, tenant, request))[1]
+
+
+async def _console_link(settings: Settings, slug: str) -> str:
+    """A link that signs the tenant's owner in to the console, once and soon."""
+    async with Database.application(settings) as database:
+        async with database.platform() as session:
+            tenant = await get_tenant(session, slug)
+            owner = await find_member(session, tenant, owner_email(slug))
+        token = await Sessions(database, settings).make_link(tenant, owner.user_id)
+    return f"{settings.api_url}/console/link/{token}"
 
 
 def _keys(platform: Platform, memory: Memory) -> dict[str, str]:
@@ -183,6 +195,8 @@ def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str]) -> Non
         console.print(f"  {name:<12}{url}")
     console.print(f"  operator's key: {keys['operator']}")
     console.print(f"  acme's key:     {keys['acme']}")
+    link = asyncio.run(_console_link(platform.settings, "acme"))
+    console.print(f"  sign in to acme's console, once: {link}", soft_wrap=True)
     with contextlib.suppress(KeyboardInterrupt):
         platform.wait()
 

@@ -50,12 +50,17 @@ class Api:
         self._client.close()
 
 
+def owner_email(slug: str) -> str:
+    """The address of the person who owns a sample tenant."""
+    return f"owner@{slug}.example.org"
+
+
 def create_tenant(operator: Api, slug: str, name: str) -> str:
     """A new tenant's owner key."""
     made = operator.call(
         "POST",
         "/api/v1/tenants",
-        json={"slug": slug, "name": name, "owner_email": f"owner@{slug}.example.org"},
+        json={"slug": slug, "name": name, "owner_email": owner_email(slug)},
     )
     return str(made["owner_key"]["token"])
 

@@ -177,12 +177,12 @@ def test_trap_41_an_empty_window_is_one_line() -> None:
 
 def test_figures_lead_to_where_they_come_from() -> None:
     text = digest(bad_day()).text
-    assert "[14](https://fleet.example.com/console/timeline?correlation_id=agent%3A12)" in text
+    assert "[14](https://fleet.example.com/console/timeline/agent%3A12)" in text
     runs = digest({"errors": [e for e in bad_day()["errors"] if e.run_id]}).text
     assert "[1](https://dagster.example.com/runs/0f8e-17)" in runs
     failed = ErrorGroup("execution.failed", "agent", "network", 2, SUNDAY.start, SUNDAY.start)
     rows = {"errors": [replace(failed, execution_id="e-1", correlation_id="c")]}
-    assert "[2](https://fleet.example.com/console/executions/e-1)" in digest(rows).text
+    assert "[2](https://fleet.example.com/console/timeline/e-1)" in digest(rows).text
     assert "](" not in digest(bad_day(), links=Links()).text
 
 

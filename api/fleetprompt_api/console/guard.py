@@ -5,11 +5,12 @@ from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from fleetprompt.errors import FleetPromptError, UnauthenticatedError
+from fleetprompt.errors import FleetPromptError, NotFoundError, UnauthenticatedError
 from fleetprompt.sessions.service import SignedIn
 from fleetprompt_api.console.page import render
 from fleetprompt_api.problems import as_problem, retry_headers
@@ -57,9 +58,17 @@ class ConsoleRoute(APIRoute):
             except UnauthenticatedError:
                 return _to_sign_in(request)
             except Exception as error:  # noqa: BLE001 - whatever it is, a person gets a page
-                return problem_page(request, as_problem(error))
+                return problem_page(request, _problem(error))
 
         return guarded
+
+
+def _problem(error: Exception) -> FleetPromptError:
+    if isinstance(error, RequestValidationError) and any(
+        place["loc"][0] == "path" for place in error.errors()
+    ):
+        return NotFoundError("There is no such page.")
+    return as_problem(error)
 
 
 def page_router() -> APIRouter:

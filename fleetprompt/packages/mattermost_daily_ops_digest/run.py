@@ -85,8 +85,8 @@ async def _written(context: HandlerContext, params: DigestParams, config: Config
         name = await session.scalar(
             select(Organization.name).where(Organization.id == context.tenant.id)
         )
-    # No console yet, so that nothing links to a page that is not there.
     links = Links(
+        console=context.settings.api_url,
         dagster=context.settings.dagster_base_url,
         correlation_id=context.directive.correlation_id,
     )

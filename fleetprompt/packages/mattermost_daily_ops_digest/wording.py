@@ -31,11 +31,11 @@ class Links:
 
     def timeline(self, correlation_id: str | None) -> str | None:
         """Everything under one correlation id."""
-        return self._at(self.console, "/console/timeline?correlation_id=", correlation_id)
+        return self._at(self.console, "/console/timeline/", correlation_id)
 
     def execution(self, execution_id: str | None) -> str | None:
-        """The page of one execution."""
-        return self._at(self.console, "/console/executions/", execution_id)
+        """Everything around one execution."""
+        return self._at(self.console, "/console/timeline/", execution_id)
 
     def run(self, run_id: str | None) -> str | None:
         """The page of one Dagster run."""

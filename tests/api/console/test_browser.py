@@ -1,0 +1,228 @@
+"""The console in a real browser: without script, on a phone, by keyboard, under its strict policy."""
+
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
+
+from fleetprompt.db.engine import Database
+from fleetprompt.directives import service
+from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.approvals import service as approvals
+from fleetprompt.directives.models import Directive
+from fleetprompt.sessions.service import Sessions
+from fleetprompt.settings import Settings
+from fleetprompt.tenants.service import Tenant
+from tests.api.console.support import Place, furnish, person
+from tests.api.serving import Server, serving
+from tests.api.support import Keys
+
+pytestmark = pytest.mark.slow
+
+# Counts what the policy refused, before anything of the page runs.
+_COUNT_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@pytest.fixture
+def server(settings: Settings, tmp_path: Path) -> Iterator[Server]:
+    with serving(settings, tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def browser(**options: Any) -> AsyncIterator[BrowserContext]:
+    """A window of Debian's Chromium, or of the one that Playwright installed."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        context = await running.new_context(**options)
+        context.set_default_timeout(20_000)
+        try:
+            yield context
+        finally:
+            await context.close()
+            await running.close()
+
+
+async def _signed_in(
+    context: BrowserContext, server: Server, keys: Keys, tenant: Tenant, name: str = "ada"
+) -> Page:
+    user_id = await person(keys, tenant, name, "admin")
+    link = await Sessions(keys.database, keys.settings).make_link(tenant, user_id)
+    page = await context.new_page()
+    await page.goto(f"{server.url}/console/link/{link}")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text(tenant.slug)
+    return page
+
+
+async def _state(database: Database, tenant: Tenant, place: Place) -> tuple[str, Any]:
+    async with database.tenant(tenant.schema) as session:
+        found = await session.get_one(Directive, place.directive_id)
+        return found.state, found.params["config"]
+
+
+async def test_approve_reject_and_edit_work_without_script(
+    server: Server, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    place = await furnish(database, tenant, correlation_id="first")
+    async with browser(java_script_enabled=False) as context:
+        page = await _signed_in(context, server, keys, tenant)
+        await page.get_by_role("link", name="package.configure").click()
+        await page.get_by_text("Edit …").click()
+        await page.get_by_label("config").fill('{"timezone": "Europe/Lisbon"}')
+        await page.get_by_role("button", name="Save as version 2").click()
+        await expect(page.get_by_role("button", name="Approve version 2")).to_be_visible()
+        new = ("awaiting_approval", {"timezone": "Europe/Lisbon"})
+        assert await _state(database, tenant, place) == new
+        await page.get_by_role("button", name="Approve version 2").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("approved")
+        assert (await _state(database, tenant, place))[0] == "pending"
+
+        other = await furnish(database, tenant, correlation_id="second")
+        await page.get_by_role("link", name="Overview").click()
+        await page.get_by_role("link", name="package.configure").click()
+        await page.get_by_text("Reject …").click()
+        await page.get_by_label(re.compile("Why")).fill("not on a Friday")
+        await page.get_by_role("button", name="Reject version 1").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("rejected")
+        assert (await _state(database, tenant, other))[0] == "cancelled"
+
+        await page.locator(".account summary").click()
+        await page.get_by_role("button", name="Sign out", exact=True).click()
+        await expect(page.get_by_label("Your API key")).to_be_visible()
+
+
+async def test_approving_what_somebody_else_has_edited_meanwhile_is_refused(
+    server: Server, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    place = await furnish(database, tenant)
+    address = f"{server.url}/console/approvals/{place.approval_id}"
+    async with browser() as one, browser() as two:
+        ada = await _signed_in(one, server, keys, tenant)
+        ben = await _signed_in(two, server, keys, tenant, "ben")
+        await ben.goto(address)
+        await ada.goto(address)
+        await ada.get_by_text("Edit …").click()
+        await ada.get_by_label("config").fill("{}")
+        await ada.get_by_role("button", name="Save as version 2").click()
+        await expect(ada.get_by_role("button", name="Approve version 2")).to_be_visible()
+        await ben.get_by_role("button", name="Approve version 1").click()
+        await expect(ben.get_by_role("heading", level=1)).to_have_text("Nothing was decided")
+        assert await _state(database, tenant, place) == ("awaiting_approval", {})
+        await ben.get_by_role("link", name="See version 2, the newest").click()
+        await expect(ben.get_by_role("button", name="Approve version 2")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_fits_has_names_and_breaks_no_rule_of_its_policy(
+    server: Server, keys: Keys, database: Database, tenant: Tenant, width: int, scheme: Any
+) -> None:
+    place = await furnish(database, tenant, correlation_id="W" * 200)
+    size = {"width": width, "height": 800}
+    told: list[str] = []
+    async with browser(viewport=size, color_scheme=scheme) as context:
+        await context.add_init_script(_COUNT_VIOLATIONS)
+        page = await _signed_in(context, server, keys, tenant)
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        for path in (
+            *("", "/approvals?show=all", "/directives", f"/approvals/{place.approval_id}"),
+            *(f"/directives/{place.installed_id}", f"/directives/{place.directive_id}"),
+            *("/timeline", f"/timeline/{place.correlation_id}"),
+        ):
+            await page.goto(f"{server.url}/console{path}")
+            await page.locator("main details").evaluate_all(_OPEN)
+            assert await page.evaluate("window.violations") == [], path
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+            assert await page.locator("h1").count() == 1, path
+            assert await page.evaluate(_NAMELESS) == [], path
+    assert told == []
+
+
+_OPEN = "(all) => { for (const one of all) one.open = true; }"
+# Whatever can be worked with and has nothing to be called by.
+_NAMELESS = """
+[...document.querySelectorAll("a, button, input:not([type=hidden]), textarea, select, summary")]
+  .filter((one) => !(one.textContent.trim() || one.ariaLabel || one.labels?.length))
+  .map((one) => one.outerHTML)
+"""
+
+
+async def test_it_is_worked_by_keyboard_with_the_focus_always_in_sight(
+    server: Server, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    place = await furnish(database, tenant)
+    async with browser() as context:
+        page = await _signed_in(context, server, keys, tenant)
+        await page.goto(f"{server.url}/console/approvals/{place.approval_id}")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        approve = page.get_by_role("button", name="Approve version 1")
+        for _ in range(10):
+            await page.keyboard.press("Tab")
+            outline = await page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+            assert float(outline.removesuffix("px")) >= 2
+            if await approve.evaluate("(one) => one === document.activeElement"):
+                break
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("approved")
+    assert (await _state(database, tenant, place))[0] == "pending"
+
+
+async def test_a_page_renews_itself_and_leaves_alone_what_somebody_is_writing(
+    server: Server, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    async with browser() as context:
+        await context.clock.install()
+        page = await _signed_in(context, server, keys, tenant)
+        await expect(page.get_by_text("Nothing waits for a decision.")).to_be_visible()
+        place = await furnish(database, tenant)
+        await context.clock.fast_forward(10_000)
+        await page.get_by_role("link", name="package.configure").click()
+
+        await page.get_by_text("Reject …").click()
+        reason = page.get_by_label(re.compile("Why"))
+        await reason.fill("half a sent")
+        async with database.tenant(tenant.schema) as session:
+            directive = await session.get_one(Directive, place.directive_id)
+            await service.cancel(session, tenant, directive.id, Actor("user:somebody", "owner"))
+        await context.clock.fast_forward(10_000)
+        await expect(page.locator("#standing")).to_contain_text("withdrawn")
+        await expect(reason).to_have_value("half a sent")
+
+
+async def test_t20_another_sites_form_decides_nothing(
+    server: Server, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    place = await furnish(database, tenant)
+    async with database.tenant(tenant.schema) as session:
+        shown = (await approvals.get_approval(session, place.approval_id)).action_sha256
+    async with browser() as context:
+        page = await _signed_in(context, server, keys, tenant)
+        target = f"{server.url}/console/approvals/{place.approval_id}/approve"
+        form = (
+            f'<form method="post" action="{target}"><input name="hash" value="{shown}">'
+            "<button>Win</button></form>"
+        )
+        for elsewhere in ("http://evil.example/", server.url.replace("127.0.0.1", "localhost")):
+            await page.route(
+                f"{elsewhere.rstrip('/')}/",
+                lambda route: route.fulfill(content_type="text/html", body=form),
+            )
+            await page.goto(elsewhere)
+            async with page.expect_response(target) as answered:
+                await page.get_by_role("button", name="Win").click()
+            assert (await answered.value).status == 403
+            assert (await _state(database, tenant, place))[0] == "awaiting_approval"
