@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
-from fleetprompt.errors import FleetPromptError
 from fleetprompt.lake.stale import TODAY_SETTLES_AT_MOST
 from fleetprompt.telemetry.process import ProcessState
 
@@ -59,22 +57,10 @@ class Check:
 
 
 async def look(database: Database, process: ProcessState) -> list[Check]:
-    """Every check, the database first; if that does not answer, the listeners alone follow it."""
-    listening = [_listener(process, "signals"), _listener(process, "directives")]
-    try:
-        async with database.platform() as session:
-            found: dict[str, Any] = (await session.execute(_LOOK)).scalar_one()
-    except (FleetPromptError, DBAPIError):
-        away = Check(
-            "database",
-            False,
-            None,
-            None,
-            "PostgreSQL does not answer. Start it, or mend the way to it.",
-        )
-        return [away, *listening]
+    """Every check; DatabaseUnavailableError where PostgreSQL does not answer."""
+    async with database.platform() as session:
+        found: dict[str, Any] = (await session.execute(_LOOK)).scalar_one()
     return [
-        Check("database", True, None, None, "PostgreSQL answers."),
         _aged(
             "directives",
             found["directive"],
@@ -106,7 +92,8 @@ async def look(database: Database, process: ProcessState) -> list[Check]:
             stuck="Days with new signals are not written to the lake. See that the Dagster daemon and "
             "the sensor `stale_days` run, and what its last runs say.",
         ),
-        *listening,
+        _listener(process, "signals"),
+        _listener(process, "directives"),
     ]
 
 
