@@ -7,7 +7,6 @@ acknowledged, and nothing else may be there. Exit code 1 and the first differenc
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import json
 import os
@@ -16,23 +15,19 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import httpx
 import psycopg
-from pydantic import SecretStr
 
 from fleetprompt.db.engine import Database, quote_identifier
-from fleetprompt.db.migrate import migrate
 from fleetprompt.db.urls import application_url
-from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import Tenant, create_tenant
+from tests.chaos.ground import platform
 
 
 @dataclass
@@ -129,22 +124,6 @@ async def _client(
                 await asyncio.sleep(0.02)
 
 
-@contextlib.contextmanager
-def _platform() -> Iterator[tuple[Settings, EmbeddedPostgres]]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedPostgres(Path(folder) / "pg") as server,
-    ):
-        settings = Settings(
-            state_dir=Path(folder),
-            database_url=SecretStr(server.owner_url),
-            master_key=SecretStr(base64.b64encode(os.urandom(32)).decode()),
-            master_key_source="env",
-        )
-        migrate(settings)
-        yield settings, server
-
-
 async def _tenant(settings: Settings) -> tuple[Tenant, str]:
     tenant = await create_tenant(settings, slug="chaos", name="Chaos")
     async with Database.application(settings) as database, database.platform() as session:
@@ -169,7 +148,7 @@ async def run(
     acknowledged: dict[str, str] = {}
     victims = ["api"] * api_kills + ["postgres"] * postgres_kills
     chance.shuffle(victims)
-    with _platform() as (settings, server):
+    with platform() as (settings, server):
         tenant, token = await _tenant(settings)
         api = ApiProcess(settings, server.owner_url)
         api.start()
