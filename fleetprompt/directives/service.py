@@ -202,6 +202,7 @@ async def list_directives(
     state: str | None = None,
     kind: str | None = None,
     correlation_id: str | None = None,
+    target: str | None = None,
     before: UUID | None = None,
     limit: int = 50,
 ) -> list[Directive]:
@@ -213,6 +214,8 @@ async def list_directives(
         query = query.where(Directive.type == kind)
     if correlation_id is not None:
         query = query.where(Directive.correlation_id == correlation_id)
+    if target is not None:
+        query = query.where(Directive.target == target)
     if before is not None:
         query = query.where(Directive.id < before)
     return list(await session.scalars(query))

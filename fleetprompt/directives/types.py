@@ -99,6 +99,9 @@ class DirectiveType(Generic[Params]):
 
     With ``target`` "connector" there is no handler: whoever asks names a connector, which fetches
     the directive and reports how it ended (docs/decisions/connector-delivery.md).
+
+    With ``over_http`` the directive is all there is to it, so that anybody with the role may ask for
+    it at ``POST /api/v1/directives``. A type whose asking makes other rows too has its own endpoint.
     """
 
     name: str
@@ -112,6 +115,7 @@ class DirectiveType(Generic[Params]):
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     after_failure: AfterFailure[Params] | None = None
     approval: ApprovalPolicy | None = None
+    over_http: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a type that nobody, or more than one side, would work off."""

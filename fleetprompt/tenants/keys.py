@@ -27,6 +27,7 @@ class Scope(StrEnum):
     SIGNALS_WRITE = "signals:write"
     SIGNALS_READ = "signals:read"
     DIRECTIVES_READ = "directives:read"
+    DIRECTIVES_WRITE = "directives:write"
     DIRECTIVES_EXECUTE = "directives:execute"
     APPROVALS_DECIDE = "approvals:decide"
     EXECUTIONS_READ = "executions:read"
