@@ -188,13 +188,8 @@ async def test_approvals_that_wait_are_counted_until_somebody_decides(
     found = (await gauges(database)).values
     assert found[APPROVALS_WAITING][(OTHER_TYPE,)] == 2
     assert 0 <= found[OLDEST_APPROVAL][(OTHER_TYPE,)] < 60
-    known = {"test.guarded": kind}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "fleetprompt.directives.service.find_type", lambda name, types=None: known[name]
-        )
-        async with database.tenant(tenant.schema) as session:
-            await cancel(session, directive_id, PLATFORM)
+    async with database.tenant(tenant.schema) as session:
+        await cancel(session, tenant, directive_id, PLATFORM, types={kind.name: kind})
     assert (await gauges(database)).values[APPROVALS_WAITING][(OTHER_TYPE,)] == 1
 
 

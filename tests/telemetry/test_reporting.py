@@ -29,7 +29,7 @@ def reporter_of(database: Database, role: Role = "worker") -> tuple[Recorder, Re
 
 def unique_reason() -> tuple[str, ...]:
     """Labels that no other test has."""
-    return (f"test-{new_id()}",)
+    return (f"test-{new_id().hex[-12:]}",)
 
 
 async def summed(database: Database, series: Series) -> Amounts | None:
