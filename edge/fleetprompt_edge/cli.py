@@ -1,12 +1,14 @@
 """The ``fleetprompt-edge`` command.
 
-Exit codes: 0 all is well; 2 there is something to mend, in the profile or in the command line,
-and what it is was said. With ``--json`` the answer is one JSON object on standard output.
+Exit codes: 0 all is well; 1 it works and something is not well; 2 there is something to mend, in the
+profile or in the command line; 3 the local database cannot be used; 4 another connector runs with
+this profile. What it is was said. With ``--json`` the answer is one JSON object on standard output.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fleetprompt_edge import __version__
@@ -36,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("a command is needed; see --help")
     from fleetprompt_edge.reading import ProfileError
 
-    run: Callable[[argparse.Namespace], int] = asked.run
+    run: Callable[[argparse.Namespace], int]
+    if callable(asked.run):
+        run = asked.run
+    else:
+        module, _, name = asked.run.partition(":")
+        run = getattr(import_module(f"fleetprompt_edge.commands.{module}"), name)
     try:
         return run(asked)
     except ProfileError as error:
@@ -57,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="fleetprompt-edge",
-        description="FleetPrompt's connector for Proton Mail Bridge: prepares and checks the "
-        "profile of a mail account.",
-        epilog="Exit codes: 0 all is well, 2 something is to be mended.",
+        description="FleetPrompt's connector for Proton Mail Bridge: tells FleetPrompt of new mail.",
+        epilog="Exit codes: 0 all is well, 1 something is not well, 2 something is to be mended, 3 the "
+        "local database cannot be used, 4 another connector runs with this profile.",
         parents=[shared],
         allow_abbrev=False,
     )
@@ -95,7 +102,107 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     show.set_defaults(run=_show)
+    _add_working(commands, with_profile)
+    _add_looking(commands, with_profile)
+    _add_queue(commands, with_profile)
+    _add_secrets(commands, with_profile, shared)
     return parser
+
+
+def _add_working(commands: Any, with_profile: argparse.ArgumentParser) -> None:
+    run = _command(commands, "run", with_profile, "working:run", "work until told to stop")
+    run.add_argument("--debug", action="store_true", help="log more of what is done; never mail")
+    _command(commands, "status", with_profile, "working:status", "say how the connector is")
+
+
+def _add_looking(commands: Any, with_profile: argparse.ArgumentParser) -> None:
+    from_shared = "a day or a time, such as 2026-01-31"
+    _command(
+        commands, "doctor", with_profile, "doctor:doctor", "check everything and say how to mend it"
+    )
+    audit = _command(
+        commands,
+        "audit",
+        with_profile,
+        "looking:audit",
+        "compare the mailbox with what was told: is any mail missing?",
+    )
+    audit.add_argument("--since", metavar="TIME", type=_since, required=True, help=from_shared)
+    backfill = _command(
+        commands,
+        "backfill",
+        with_profile,
+        "queue:backfill",
+        "tell of mail that was there before the connector",
+    )
+    backfill.add_argument("--since", metavar="TIME", type=_since, required=True, help=from_shared)
+    backfill.add_argument("--folder", metavar="NAME", help="only this folder")
+    explain = _command(
+        commands,
+        "explain-payload",
+        with_profile,
+        "looking:explain",
+        "show the very signal that would be sent of one mail",
+    )
+    explain.add_argument("uid", metavar="UID", type=int, help="the mail's UID")
+    explain.add_argument("--folder", metavar="NAME", default="INBOX", help="default: INBOX")
+
+
+def _add_queue(commands: Any, with_profile: argparse.ArgumentParser) -> None:
+    queue = commands.add_parser(
+        "queue", help="see signals that wait or were refused", allow_abbrev=False
+    )
+    actions = queue.add_subparsers(metavar="ACTION", required=True)
+    _command(actions, "list", with_profile, "queue:show", "what waits and what was refused")
+    for name, about in (
+        ("retry", "send refused signals again"),
+        ("drop", "forget refused signals"),
+    ):
+        action = _command(actions, name, with_profile, f"queue:{name}", about)
+        chosen = action.add_mutually_exclusive_group(required=True)
+        chosen.add_argument("seq", metavar="NUMBER", type=int, nargs="?", help="as `list` shows it")
+        chosen.add_argument("--all", action="store_true", help="all of them")
+
+
+def _add_secrets(
+    commands: Any, with_profile: argparse.ArgumentParser, shared: argparse.ArgumentParser
+) -> None:
+    secrets = commands.add_parser(
+        "secrets", help="store Bridge's password and FleetPrompt's key", allow_abbrev=False
+    )
+    actions = secrets.add_subparsers(metavar="ACTION", required=True)
+    _command(actions, "list", with_profile, "secrets:show", "which are there, and where")
+    for name, function, about in (
+        ("set", "put", "store one, typed or from standard input"),
+        ("remove", "remove", "forget one"),
+    ):
+        action = _command(actions, name, with_profile, f"secrets:{function}", about)
+        action.add_argument("name", choices=("bridge-password", "api-key"))
+    new_key = _command(
+        actions, "new-key", shared, "secrets:new_key", "make a key for the encrypted file"
+    )
+    new_key.add_argument("path", metavar="PATH", help="a new file, away from the state folder")
+
+
+def _command(
+    commands: Any, name: str, parent: argparse.ArgumentParser, run: str, about: str
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, parents=[parent], help=about, allow_abbrev=False
+    )
+    made.set_defaults(run=run)
+    return made
+
+
+def _since(text: str) -> int:
+    """A day or a time, in UTC unless it says otherwise, as epoch seconds."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a day or a time, such as 2026-01-31") from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def _init(asked: argparse.Namespace) -> int:

@@ -194,7 +194,7 @@ class BridgeSession:
         with telling():
             self._client.idle()
             try:
-                return self._idle(stop, min(seconds, self._idle_seconds))
+                return self._idle(stop, self._idle_seconds)
             finally:
                 self._client.idle_done()
 

@@ -82,7 +82,10 @@ class Session(Protocol):
         """Whether something arrived since it was last asked, without waiting."""
 
     def wait(self, stop: Event, seconds: float) -> bool:
-        """Wait until something may have arrived (True), the time is over, or ``stop`` is set."""
+        """Wait until something may have arrived (True), it is time to look anyway, or ``stop`` is set.
+
+        ``seconds`` is how long to wait where the server does not tell by itself (IDLE).
+        """
 
     def close(self) -> None:
         """End the connection; never raises, and may be called from another thread."""

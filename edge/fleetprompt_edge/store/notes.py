@@ -20,3 +20,15 @@ class Notes:
             "INSERT INTO notes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )
+
+    def remove(self, name: str) -> None:
+        """Forget it."""
+        self._connection.execute("DELETE FROM notes WHERE name = ?", (name,))
+
+    def under(self, prefix: str) -> dict[str, str]:
+        """What was noted under names that begin so, by the rest of the name."""
+        rows = self._connection.execute(
+            "SELECT name, value FROM notes WHERE substr(name, 1, ?) = ? ORDER BY name",
+            (len(prefix), prefix),
+        )
+        return {name[len(prefix) :]: value for name, value in rows}

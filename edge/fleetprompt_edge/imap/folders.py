@@ -1,0 +1,34 @@
+"""Which folders the profile means: by name, or by what the server says a folder is for.
+
+Bridge names no SPECIAL-USE capability, yet LIST returns the attributes (research/edge.md §2.3), so the
+attributes count and the capability does not.
+"""
+
+from collections.abc import Sequence
+
+from fleetprompt_edge.imap.session import Listed
+from fleetprompt_edge.ingest.reader import Role, Watched
+from fleetprompt_edge.profile import Mailbox
+
+_OUTGOING = frozenset({"\\sent", "\\drafts"})
+
+
+def watched_folders(mailbox: Mailbox, listed: Sequence[Listed]) -> list[Watched]:
+    """The folders to watch, in the profile's order, once each. A name that is not there is kept: it
+    may come, and until then it is told as gone."""
+    attributes = {one.name: one.attributes for one in listed}
+    found: dict[str, Watched] = {}
+    for entry in mailbox.folders:
+        for name in _named(entry, listed):
+            role: Role = "outgoing" if attributes.get(name, frozenset()) & _OUTGOING else "inbound"
+            found.setdefault(name, Watched(name, role))
+    for label in mailbox.processed_labels:
+        found.setdefault(label, Watched(label, "processed"))
+    return list(found.values())
+
+
+def _named(entry: str, listed: Sequence[Listed]) -> list[str]:
+    if not entry.startswith("\\"):
+        return ["INBOX" if entry.upper() == "INBOX" else entry]
+    wanted = entry.lower()
+    return [one.name for one in listed if one.selectable and wanted in one.attributes] or [entry]

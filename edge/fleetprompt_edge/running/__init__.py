@@ -1,0 +1,1 @@
+"""The connector at work: its threads, its health, its end."""

@@ -1,0 +1,210 @@
+"""FleetPrompt over HTTP, and nothing else that may answer in its place.
+
+A hotel's login page answers 200 to everything. An answer counts only if it is what FleetPrompt
+answers: its media type, one item for each signal, an id for each (trap 35). Redirects are not followed, so
+that the key goes nowhere else.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import httpx
+
+from fleetprompt_edge import __version__
+from fleetprompt_edge.clock import Clock
+from fleetprompt_edge.errors import (
+    PlatformAuthError,
+    PlatformBusyError,
+    PlatformDownError,
+    PlatformRefusedError,
+)
+
+Verdict = Literal["created", "duplicate", "refused"]
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_LONGEST_RETRY_AFTER = 3600.0
+_LARGEST_ANSWER = 4 * 1024 * 1024
+
+
+class Answer(NamedTuple):
+    """What became of one signal; of a refused one the problem, its text and the places (RFC 6901)."""
+
+    verdict: Verdict
+    problem: str = ""
+    detail: str = ""
+    pointers: tuple[str, ...] = ()
+
+
+class Me(NamedTuple):
+    """Whom a key belongs to. ``ahead``: seconds by which this clock is ahead of FleetPrompt's."""
+
+    tenant: str
+    organization_id: str
+    connector_id: str | None
+    scopes: frozenset[str]
+    ahead: float | None
+
+
+class Platform:
+    """One profile's connection; may be used by several threads."""
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        clock: Clock,
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._clock = clock
+        self._http = httpx.Client(
+            base_url=base_url,
+            timeout=_TIMEOUT,
+            follow_redirects=False,
+            transport=transport,
+            headers={
+                "Authorization": f"Bearer {key}",
+                "Accept": "application/json",
+                "User-Agent": f"fleetprompt-edge/{__version__}",
+            },
+        )
+
+    def close(self) -> None:
+        """End it; what is under way fails."""
+        self._http.close()
+
+    def me(self) -> Me:
+        """Whom the key belongs to."""
+        answer = self._send("GET", "/api/v1/me")
+        content = _json(answer)
+        try:
+            tenant = content["tenant"]
+            return Me(
+                str(tenant["slug"]),
+                str(UUID(tenant["id"])),
+                content["connector_id"],
+                frozenset(content["scopes"]),
+                self._ahead(answer),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise _not_ours() from None
+
+    def send(self, bodies: Sequence[str]) -> list[Answer]:
+        """Send signals; one answer for each, in their order."""
+        answer = self._send(
+            "POST",
+            "/api/edge/v1/signals?partial=true",
+            content="\n".join(bodies).encode(),
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        content = _json(answer)
+        items = content.get("items") if isinstance(content, dict) else None
+        if not isinstance(items, list) or len(items) != len(bodies):
+            raise _not_ours()
+        return [_answer(item) for item in items]
+
+    def _send(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **rest)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
+            # RuntimeError: closed under way, at shutdown. No text of it: it may hold the address.
+            raise PlatformDownError(
+                "FleetPrompt cannot be reached.",
+                remedy="See that this machine is online and that fleetprompt.base_url is right.",
+            ) from error
+        if answer.status_code in (200, 201, 207):
+            return answer
+        raise self._failure(answer)
+
+    def _failure(
+        self, answer: httpx.Response
+    ) -> PlatformDownError | PlatformAuthError | PlatformBusyError | PlatformRefusedError:
+        status = answer.status_code
+        problem = _problem(answer)
+        if status in (401, 403) and problem is not None:
+            return PlatformAuthError(
+                "FleetPrompt does not accept the connector's key."
+                if status == 401
+                else "The connector's key may not do this.",
+                remedy="Make a new key for this connector and store it: "
+                "`fleetprompt-edge secrets set api-key`.",
+            )
+        if status in (429, 503):
+            return PlatformBusyError("FleetPrompt asks to wait.", self._retry_after(answer))
+        if status >= 500:
+            return PlatformDownError(f"FleetPrompt has a fault of its own ({status}).")
+        if problem is None:
+            return _not_ours()
+        return PlatformRefusedError(
+            f"FleetPrompt refused the request ({status} {problem}).", problem, status=status
+        )
+
+    def _retry_after(self, answer: httpx.Response) -> float | None:
+        """Seconds, whether given as such or as a date; a date counts from the answer's own."""
+        given = answer.headers.get("retry-after", "").strip()
+        if given.isdecimal():
+            return min(float(given[:9]), _LONGEST_RETRY_AFTER)
+        until = _date(given)
+        if until is None:
+            return None
+        now = _date(answer.headers.get("date", "")) or self._clock.now()
+        return min(max(0.0, (until - now).total_seconds()), _LONGEST_RETRY_AFTER)
+
+    def _ahead(self, answer: httpx.Response) -> float | None:
+        theirs = _date(answer.headers.get("date", ""))
+        return None if theirs is None else (self._clock.now() - theirs).total_seconds()
+
+
+def _json(answer: httpx.Response) -> Any:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" or len(answer.content) > _LARGEST_ANSWER:
+        raise _not_ours()
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        raise _not_ours() from None
+
+
+def _answer(item: Any) -> Answer:
+    try:
+        if item["status"] in ("created", "duplicate"):
+            UUID(item["id"])
+            return Answer(item["status"])
+        if item["status"] == "refused":
+            pointers = tuple(str(one["pointer"]) for one in item.get("errors", ()))
+            details = [f"{one['pointer']} {one['detail']}" for one in item.get("errors", ())]
+            detail = "; ".join(details) or str(item["detail"])
+            return Answer("refused", str(item["problem"]), detail, pointers)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise _not_ours()
+
+
+def _problem(answer: httpx.Response) -> str | None:
+    """The name of a problem as FleetPrompt answers it (RFC 9457), if this is one."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/problem+json":
+        return None
+    try:
+        found = json.loads(answer.content)["type"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found.rpartition("#")[2] if isinstance(found, str) and "#" in found else None
+
+
+def _not_ours() -> PlatformDownError:
+    return PlatformDownError(
+        "Something other than FleetPrompt answered, such as a network's login page or a proxy.",
+        remedy="Open fleetprompt.base_url in a browser on this machine and see what answers.",
+    )
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
