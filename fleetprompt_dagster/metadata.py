@@ -82,6 +82,12 @@ def counts_metadata(report: CountsReport) -> Metadata:
     return found
 
 
+def timeline_link(settings: Settings, correlation_id: str) -> dg.MetadataValue:
+    """The console's page of everything under a correlation id, as a link."""
+    address = f"{settings.api_url}/console/timeline/{quote(correlation_id, safe='')}"
+    return dg.MetadataValue.url(address)
+
+
 def run_link(settings: Settings, run_id: str) -> dg.MetadataValue:
     """A Dagster run's page, as a link."""
     return dg.MetadataValue.url(f"{settings.dagster_base_url}/runs/{quote(run_id, safe='')}")

@@ -90,6 +90,7 @@ def test_a_due_digest_is_sent_and_shown_with_its_exact_window(
     assert len(str(metadata["sha256"].value)) == 64
     assert result.run_id in str(metadata["run"].value)
     assert str(metadata["correlation_id"].value).startswith("digest:")
+    assert "/console/timeline/digest%3A" in str(metadata["timeline"].value)
     assert _state(bench, tenant, slot) == "done"
     assert not bench.schedule("due_digests").run_requests
     # Trap 20: the webhook's URL is a secret.

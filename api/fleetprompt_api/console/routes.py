@@ -1,10 +1,11 @@
 """All routes of the console. A new page is added to ``PAGES``."""
 
 from fastapi import APIRouter
+from starlette.responses import RedirectResponse, Response
 
 from fleetprompt.errors import NotFoundError
 from fleetprompt_api.console import static
-from fleetprompt_api.console.guard import LOOKING, Visitor, page_router
+from fleetprompt_api.console.guard import HOME, LOOKING, Visitor, page_router
 from fleetprompt_api.console.pages import approvals, directives, overview, sign_in, timeline
 
 PAGES = (sign_in, overview, approvals, directives, timeline)
@@ -18,9 +19,11 @@ _elsewhere = page_router()
 
 
 @_elsewhere.api_route("/{rest:path}", methods=LOOKING)
-async def nothing_here(rest: str, visitor: Visitor) -> None:
-    """An address that no page has."""
-    raise NotFoundError("There is no such page.")
+async def nothing_here(rest: str, visitor: Visitor) -> Response:
+    """An address that no page has; with nothing behind the slash, the first page."""
+    if rest:
+        raise NotFoundError("There is no such page.")
+    return RedirectResponse(HOME, 308)
 
 
 routes.include_router(_elsewhere)

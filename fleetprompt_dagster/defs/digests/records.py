@@ -15,7 +15,7 @@ from fleetprompt.executions.models import Execution
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.models import Organization
-from fleetprompt_dagster.metadata import Metadata, markdown_table, run_link
+from fleetprompt_dagster.metadata import Metadata, markdown_table, run_link, timeline_link
 from fleetprompt_dagster.partitions import partition_key
 
 DAILY_DIGEST = dg.AssetKey("daily_digest")
@@ -164,6 +164,7 @@ def digest_metadata(record: DigestRecord, settings: Settings) -> Metadata:
         found["ledger_state"] = dg.MetadataValue.text(str(kept.get("ledger_state")))
     if record.correlation_id is not None:
         found["correlation_id"] = dg.MetadataValue.text(record.correlation_id)
+        found["timeline"] = timeline_link(settings, record.correlation_id)
     if record.dagster_run_id is not None:
         found["run"] = run_link(settings, record.dagster_run_id)
     if record.error is not None:

@@ -372,10 +372,11 @@ async def test_addresses_that_no_page_has_are_pages_too(
     app: FastAPI, keys: Keys, tenant: Tenant
 ) -> None:
     async with at_console(app, keys, tenant, await person(keys, tenant, "ada", "admin")) as client:
-        for path in ("/approvals/none", "/directives/0", f"/approvals/{UUID(int=1)}", "/x/y", "/"):
+        for path in ("/approvals/none", "/directives/0", f"/approvals/{UUID(int=1)}", "/x/y"):
             answer = await client.get(f"/console{path}")
             assert answer.status_code == 404, path
             assert "There is nothing here" in answer.text
+        assert (await client.get("/console/")).headers["location"] == "/console"
 
 
 async def test_forms_that_no_page_sends_are_refused(
