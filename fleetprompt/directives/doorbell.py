@@ -93,12 +93,9 @@ class Doorbell:
         places = list(self._waiting)
         if not places:
             return
-        async with self._database.platform() as session:
-            found = await session.execute(
-                _WITH_WORK,
-                {"schemas": [one for one, _ in places], "targets": [one for _, one in places]},
-            )
-            due = [(row.tenant_schema, row.target) for row in found]
+        schemas, targets = [one for one, _ in places], [one for _, one in places]
+        found = await self._database.statement(_WITH_WORK, {"schemas": schemas, "targets": targets})
+        due = [(row.tenant_schema, row.target) for row in found]
         for place in due:
             for rung in self._waiting.get(place, ()):
                 rung.set()

@@ -55,9 +55,8 @@ _RESERVE = text(
 
 async def peek(database: Database, now: datetime) -> list[DueCount]:
     """How much work there is at ``now`` for the platform's workers, by type, over all tenants."""
-    async with database.platform() as session:
-        rows = await session.execute(_PEEK, {"target": PLATFORM_TARGET, "now": now})
-        return [DueCount(row.type, row.number, row.oldest) for row in rows]
+    rows = await database.statement(_PEEK, {"target": PLATFORM_TARGET, "now": now})
+    return [DueCount(row.type, row.number, row.oldest) for row in rows]
 
 
 async def reserve(
@@ -76,25 +75,24 @@ async def reserve(
     """
     limited = {name: kind.concurrency for name, kind in types.items() if kind.concurrency}
     found: dict[str, list[UUID]] = {}
-    async with database.platform() as session:
-        for row in await session.execute(
-            _RESERVE,
-            {
-                "most": most,
-                "most_of_tenant": most_of_tenant,
-                "types": list(limited),
-                "limits": list(limited.values()),
-                "hold": RESERVATION_SECONDS,
-            },
-        ):
-            found.setdefault(row.tenant_schema, []).append(row.directive_id)
+    rows = await database.statement(
+        _RESERVE,
+        {
+            "most": most,
+            "most_of_tenant": most_of_tenant,
+            "types": list(limited),
+            "limits": list(limited.values()),
+            "hold": RESERVATION_SECONDS,
+        },
+    )
+    for row in rows:
+        found.setdefault(row.tenant_schema, []).append(row.directive_id)
     return found
 
 
 async def abandoned(database: Database, most: int) -> dict[tuple[str, str], list[UUID]]:
     """Connectors' directives whose lease or time to start has run out, by schema and connector."""
     found: dict[tuple[str, str], list[UUID]] = {}
-    async with database.platform() as session:
-        for row in await session.execute(_ABANDONED, {"most": most, "target": PLATFORM_TARGET}):
-            found.setdefault((row.tenant_schema, row.target), []).append(row.directive_id)
+    for row in await database.statement(_ABANDONED, {"most": most, "target": PLATFORM_TARGET}):
+        found.setdefault((row.tenant_schema, row.target), []).append(row.directive_id)
     return found

@@ -113,8 +113,7 @@ class Heart:
         if (owner := self._announced) is None:
             return
         try:
-            async with database.platform() as session:
-                await workers.beat(session, owner)
+            await workers.beat(database, owner)
         except (FleetPromptError, DBAPIError) as error:
             logger.warning("this worker could not tell that it is alive: %s", type(error).__name__)
 

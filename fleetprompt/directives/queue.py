@@ -4,38 +4,21 @@ Durability is in these rows alone; workers may die at any point. Times are the d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, func, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.types import Uuid
+from sqlalchemy.types import Text, Uuid
 
 from fleetprompt.directives.approvals.asking import withdraw
 from fleetprompt.directives.approvals.release import refuse_unapproved
-from fleetprompt.directives.leases import (
-    ClaimedDirective,
-    Settlement,
-    heartbeat,
-    settle,
-    settle_many,
-)
+from fleetprompt.directives.leases import ClaimedDirective, Settlement
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType, directive_types
+from fleetprompt.directives.types import AnyDirectiveType
 from fleetprompt.telemetry import events
-
-__all__ = [
-    "Claim",
-    "ClaimedDirective",
-    "Settlement",
-    "claim",
-    "heartbeat",
-    "rescue",
-    "settle",
-    "settle_many",
-]
 
 End = tuple[ClaimedDirective, Settlement]
 
@@ -48,14 +31,14 @@ _NO_LEASE: dict[str, Any] = {"lease_token": None, "lease_owner": None, "lease_ex
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What one visit to a tenant's queue gave.
+class SortedOut:
+    """What became of due directives that may not simply start.
 
-    Attempts to make; directives that ended instead; and attempts whose worker is gone and which others
-    follow, perhaps among ``claimed``.
+    ``startable`` may, in this order; ``ended`` ended instead; ``lost`` are attempts whose worker is gone and
+    which others may follow.
     """
 
-    claimed: list[ClaimedDirective]
+    startable: list[UUID]
     ended: list[End]
     lost: list[End]
 
@@ -81,6 +64,63 @@ _CANDIDATES = text(
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
+_START = text(
+    """
+    WITH startable AS (
+      SELECT d.id FROM directives d
+      WHERE d.id = ANY(:ids) AND d.target = :target
+        AND d.state = 'pending' AND d.available_at <= now()
+        AND (d.expires_at IS NULL OR d.expires_at > now())
+        AND (:sorted_out OR (
+          d.type <> ALL(:guarded)
+          AND NOT EXISTS (SELECT FROM approvals a WHERE a.directive_id = d.id)
+          AND NOT EXISTS (SELECT FROM approval_policies p
+                          WHERE p.directive_type = d.type AND p.required)))
+      FOR UPDATE SKIP LOCKED
+    ), started AS (
+      UPDATE directives d SET
+          state = 'running', attempt = d.attempt + 1, changed_by = :owner,
+          lease_token = gen_random_uuid(), lease_owner = :owner,
+          lease_expires_at = now() + make_interval(secs => :lease_seconds),
+          dagster_run_id = coalesce(:dagster_run_id, d.dagster_run_id),
+          error_kind = NULL, error_message = NULL
+      FROM startable s WHERE d.id = s.id
+      RETURNING d.id, d.type, d.params, d.attempt, d.max_attempts, d.lease_token, d.actor,
+                d.actor_role, d.correlation_id, d.causation_id, d.available_at, d.priority
+    ), known AS (
+      UPDATE executions x SET
+          state = 'running', started_at = coalesce(x.started_at, clock_timestamp()),
+          dagster_run_id = coalesce(:dagster_run_id, x.dagster_run_id),
+          error_kind = NULL, error_message = NULL
+      FROM started s WHERE x.directive_id = s.id AND x.finished_at IS NULL
+      RETURNING x.directive_id, x.id
+    ), made AS (
+      INSERT INTO executions (id, kind, state, correlation_id, causation_id, directive_id,
+                              installation_id, dagster_run_id, started_at)
+      SELECT fleetprompt.uuid7(), s.type, 'running', s.correlation_id, s.causation_id, s.id,
+             CASE WHEN s.params ->> 'installation_id'
+                         ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                  THEN (s.params ->> 'installation_id')::uuid END,
+             :dagster_run_id, clock_timestamp()
+      FROM started s
+      WHERE NOT EXISTS (SELECT FROM executions x
+                        WHERE x.directive_id = s.id AND x.finished_at IS NULL)
+      RETURNING directive_id, id
+    )
+    SELECT s.id, s.type, s.params, s.attempt, s.max_attempts, s.lease_token, s.actor, s.actor_role,
+           s.correlation_id, s.causation_id, s.available_at, clock_timestamp() AS claimed_at,
+           coalesce(k.id, m.id) AS execution_id
+    FROM started s
+    LEFT JOIN known k ON k.directive_id = s.id
+    LEFT JOIN made m ON m.directive_id = s.id
+    ORDER BY s.priority DESC, s.available_at
+    """
+).bindparams(
+    bindparam("ids", type_=ARRAY(Uuid())),
+    bindparam("guarded", type_=ARRAY(Text())),
+    bindparam("dagster_run_id", type_=Text()),
+)
+
 _COLUMNS = (
     Directive.id,
     Directive.type,
@@ -97,86 +137,74 @@ _COLUMNS = (
 )
 
 
-async def claim(
-    session: AsyncSession,
-    *,
-    limit: int,
-    owner: str,
-    lease_seconds: float,
-    ids: Sequence[UUID] | None = None,
-    target: str = PLATFORM_TARGET,
-    dagster_run_id: str | None = None,
-    types: Mapping[str, AnyDirectiveType] | None = None,
-) -> Claim:
-    """Take up to ``limit`` due directives of the session's tenant, or those of ``ids`` that are due.
-
-    Work whose lease has run out is first made pending again, as a transition of its own; when its
-    attempts are spent it becomes ``unknown`` instead, because nobody knows what the last one did.
-    A directive past its ``expires_at`` is cancelled. Rows that another worker holds are passed over.
-    What needs an approval is checked once more, and ends where the approval no longer holds.
-    """
-    startable, found = await _sort_out(session, ids, limit, owner, target, types)
-    if not startable:
-        return found
-    rows = await session.execute(
-        update(Directive)
-        .where(Directive.id.in_(startable))
-        .values(
-            state="running",
-            attempt=Directive.attempt + 1,
-            changed_by=owner,
-            lease_token=func.gen_random_uuid(),
-            lease_owner=owner,
-            lease_expires_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
-            dagster_run_id=func.coalesce(dagster_run_id, Directive.dagster_run_id),
-            error_kind=None,
-            error_message=None,
-        )
-        .returning(*_COLUMNS)
-    )
-    by_id = {row.id: ClaimedDirective(**row._mapping) for row in rows}
-    return replace(found, claimed=[by_id[one] for one in startable])
-
-
-async def rescue(
+async def start(
     session: AsyncSession,
     ids: Sequence[UUID],
     *,
     owner: str,
+    lease_seconds: float,
     target: str,
-    types: Mapping[str, AnyDirectiveType] | None = None,
-) -> Claim:
-    """What ``claim`` does with leases and times that have run out, without beginning an attempt."""
-    _, found = await _sort_out(session, ids, len(ids), owner, target, types)
-    return found
+    types: Mapping[str, AnyDirectiveType],
+    dagster_run_id: str | None = None,
+    sorted_out: bool = False,
+) -> dict[UUID, tuple[ClaimedDirective, UUID]]:
+    """Begin an attempt at each of these directives that is due: the attempt and its execution, in order.
+
+    One execution covers all attempts of a directive, so that its page tells the whole story. Rows that
+    another worker holds are passed over, and unless they are ``sorted_out``, those that need an approval.
+    """
+    rows = await session.execute(
+        _START,
+        {
+            "ids": list(ids),
+            "target": target,
+            "sorted_out": sorted_out,
+            "guarded": [name for name, kind in types.items() if kind.approval is not None],
+            "owner": owner,
+            "lease_seconds": lease_seconds,
+            "dagster_run_id": dagster_run_id,
+        },
+    )
+    started: dict[UUID, tuple[ClaimedDirective, UUID]] = {}
+    for row in rows:
+        columns = dict(row._mapping)
+        execution_id = columns.pop("execution_id")
+        started[row.id] = (ClaimedDirective(**columns), execution_id)
+    return started
 
 
-async def _sort_out(
+async def sort_out(
     session: AsyncSession,
-    ids: Sequence[UUID] | None,
+    *,
     limit: int,
     owner: str,
     target: str,
-    types: Mapping[str, AnyDirectiveType] | None,
-) -> tuple[list[UUID], Claim]:
-    """Lock what is due; what may start, in order, and what became of the rest."""
+    types: Mapping[str, AnyDirectiveType],
+    ids: Sequence[UUID] | None = None,
+) -> SortedOut:
+    """Lock up to ``limit`` due directives of the session's tenant, or those of ``ids`` that are due.
+
+    Work whose lease has run out is made pending again, as a transition of its own; when its attempts
+    are spent it becomes ``unknown`` instead, because nobody knows what the last one did. A directive
+    past its ``expires_at`` is cancelled. Rows that another worker holds are passed over. What needs an
+    approval is checked once more, and ends where the approval no longer holds.
+    """
     candidates = (
         await session.execute(
             _CANDIDATES,
             {"by_id": ids is not None, "ids": list(ids or ()), "limit": limit, "target": target},
         )
     ).all()
-    known = directive_types() if types is None else types
     lost = {c.id for c in candidates if c.state == "running"}
     ends = {c.id: _GIVEN_UP for c in candidates if c.id in lost and c.attempt >= c.max_attempts}
     guarded = [
         c.id
         for c in candidates
         if c.id not in ends
-        and (c.guarded or (c.type in known and known[c.type].approval is not None))
+        and (c.guarded or (c.type in types and types[c.type].approval is not None))
     ]
     if guarded:
-        refusals = await refuse_unapproved(session, guarded, known, owner=owner)
+        refusals = await refuse_unapproved(session, guarded, types, owner=owner)
         for directive_id, refusal in refusals.items():
             if directive_id in lost:
                 # Nobody knows what the lost attempt did, whatever the approval says now.
@@ -192,7 +220,7 @@ async def _sort_out(
         await withdraw(session, one, owner)
     ends |= late
     ended = [await _end(session, one, end, owner) for one, end in ends.items()]
-    return [c.id for c in candidates if c.id not in ends], Claim([], ended, gone)
+    return SortedOut([c.id for c in candidates if c.id not in ends], ended, gone)
 
 
 async def _end(

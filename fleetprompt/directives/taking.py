@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.ending import AttemptEnd, record_ends
 from fleetprompt.directives.leases import ClaimedDirective
-from fleetprompt.directives.queue import End, claim, rescue
+from fleetprompt.directives.queue import End, SortedOut, sort_out, start
 from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType
-from fleetprompt.executions import service as executions
 from fleetprompt.telemetry import events
 from fleetprompt.tenants.service import Tenant
 
@@ -36,24 +36,33 @@ async def take(
     target: str = PLATFORM_TARGET,
     dagster_run_id: str | None = None,
 ) -> Taken:
-    """``queue.claim``, with the executions of what was claimed and what follows from what was not."""
-    found = await claim(
+    """Begin attempts at up to ``limit`` due directives of the tenant, or at those of ``ids`` that are due.
+
+    Most are pending and need no approval, and start with one statement; what it leaves is sorted out.
+    """
+    begin = partial(
+        start,
         session,
-        limit=limit,
         owner=owner,
         lease_seconds=lease_seconds,
-        ids=ids,
         target=target,
-        dagster_run_id=dagster_run_id,
         types=types,
+        dagster_run_id=dagster_run_id,
     )
-    events.directives_claimed(found.claimed, target)
-    ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
-    await record_ends(session, tenant, ends, types)
-    running = await executions.start_for_directives(
-        session, found.claimed, dagster_run_id=dagster_run_id
-    )
-    return Taken(found.claimed, running, found.ended)
+    begun = await begin(ids) if ids else {}
+    ended: list[End] = []
+    rest = None if ids is None else [one for one in ids if one not in begun]
+    if rest != []:
+        found = await sort_out(
+            session, limit=limit, owner=owner, target=target, types=types, ids=rest
+        )
+        await _record(session, tenant, found, types)
+        ended = found.ended
+        if found.startable:
+            begun |= await begin(found.startable, sorted_out=True)
+    claimed = [directive for directive, _ in begun.values()]
+    events.directives_claimed(claimed, target)
+    return Taken(claimed, {one: execution for one, (_, execution) in begun.items()}, ended)
 
 
 async def take_back(
@@ -65,8 +74,19 @@ async def take_back(
     owner: str,
     types: Mapping[str, AnyDirectiveType],
 ) -> list[End]:
-    """``queue.rescue`` of what a connector left behind; those that ended need no more work."""
-    found = await rescue(session, ids, owner=owner, target=connector_id, types=types)
+    """Sort out what a connector left behind, without beginning an attempt; those that ended."""
+    found = await sort_out(
+        session, limit=len(ids), owner=owner, target=connector_id, types=types, ids=ids
+    )
+    await _record(session, tenant, found, types)
+    return found.ended
+
+
+async def _record(
+    session: AsyncSession,
+    tenant: Tenant,
+    found: SortedOut,
+    types: Mapping[str, AnyDirectiveType],
+) -> None:
     ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
     await record_ends(session, tenant, ends, types)
-    return found.ended

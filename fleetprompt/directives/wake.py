@@ -25,8 +25,7 @@ logger = logging.getLogger(__name__)
 
 async def notify_directives(database: Database) -> None:
     """Tell workers that directives were committed."""
-    async with database.platform() as session:
-        await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+    await database.statement(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
 
 
 async def end_task(task: asyncio.Task[None]) -> None:

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 
@@ -51,29 +50,25 @@ class Worker:
 
 async def join(database: Database, owner: str) -> None:
     """Tell that this worker takes directives from now on."""
-    async with database.platform() as session:
-        await session.execute(_JOIN, {"owner": owner})
+    await database.statement(_JOIN, {"owner": owner})
 
 
-async def beat(session: AsyncSession, owner: str) -> None:
+async def beat(database: Database, owner: str) -> None:
     """Tell that this worker is alive."""
-    await session.execute(_BEAT, {"owner": owner})
+    await database.statement(_BEAT, {"owner": owner})
 
 
 async def retire(database: Database, owner: str) -> None:
     """Ask for a successor."""
-    async with database.platform() as session:
-        await session.execute(_RETIRE, {"owner": owner})
+    await database.statement(_RETIRE, {"owner": owner})
 
 
 async def leave(database: Database, owner: str) -> None:
     """Tell that this worker takes nothing more."""
-    async with database.platform() as session:
-        await session.execute(_LEAVE, {"owner": owner})
+    await database.statement(_LEAVE, {"owner": owner})
 
 
 async def known_workers(database: Database) -> list[Worker]:
     """Workers of the last day, the oldest first."""
-    async with database.platform() as session:
-        rows = await session.execute(_KNOWN, {"seconds": SEEN_WITHIN_SECONDS})
-        return [Worker(**row._mapping) for row in rows]
+    rows = await database.statement(_KNOWN, {"seconds": SEEN_WITHIN_SECONDS})
+    return [Worker(**row._mapping) for row in rows]

@@ -1,12 +1,10 @@
-"""Making, starting and reading executions, and what they log."""
+"""Making and reading executions, and what they log."""
 
 import json
-from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
@@ -45,60 +43,6 @@ async def create(
     session.add(execution)
     await session.flush()
     return execution
-
-
-async def start_for_directives(
-    session: AsyncSession,
-    directives: Sequence[Any],
-    *,
-    dagster_run_id: str | None = None,
-) -> dict[UUID, UUID]:
-    """Set each claimed directive's execution running, made where there is none: directive → execution.
-
-    One execution covers all attempts of a directive, so that its page tells the whole story.
-    ``directives`` have ``id``, ``type``, ``correlation_id``, ``causation_id`` and ``params``.
-    """
-    if not directives:
-        return {}
-    rows = await session.execute(
-        update(Execution)
-        .where(
-            Execution.directive_id.in_([one.id for one in directives]), Execution.state.in_(_OPEN)
-        )
-        .values(
-            state="running",
-            started_at=func.coalesce(Execution.started_at, func.clock_timestamp()),
-            dagster_run_id=func.coalesce(dagster_run_id, Execution.dagster_run_id),
-            error_kind=None,
-            error_message=None,
-        )
-        .returning(Execution.directive_id, Execution.id)
-    )
-    known: dict[UUID, UUID] = {row.directive_id: row.id for row in rows if row.directive_id}
-    missing = [one for one in directives if one.id not in known]
-    if missing:
-        made = await session.execute(
-            insert(Execution)
-            .values(
-                [
-                    {
-                        "id": new_id(),
-                        "kind": one.type,
-                        "state": "running",
-                        "correlation_id": one.correlation_id,
-                        "causation_id": one.causation_id,
-                        "directive_id": one.id,
-                        "installation_id": one.params.get("installation_id"),
-                        "dagster_run_id": dagster_run_id,
-                        "started_at": func.clock_timestamp(),
-                    }
-                    for one in missing
-                ]
-            )
-            .returning(Execution.directive_id, Execution.id)
-        )
-        known |= {row.directive_id: row.id for row in made if row.directive_id}
-    return known
 
 
 async def keep_result(session: AsyncSession, execution_id: UUID, result: dict[str, Any]) -> None:

@@ -204,7 +204,7 @@ async def test_what_was_asked_for_before_it_was_switched_off_is_not_posted(
 
 @pytest.mark.parametrize("how", ["approved", "rejected", "withdrawn", "expired", "over"])
 async def test_what_no_longer_waits_is_not_posted(
-    announced: Announced, owner: Database, how: str, monkeypatch: pytest.MonkeyPatch
+    announced: Announced, owner: Database, how: str
 ) -> None:
     office = announced.office
     admin, approval = await office.person("admin"), await office.ask()
@@ -213,10 +213,10 @@ async def test_what_no_longer_waits_is_not_posted(
     elif how == "rejected":
         await office.reject(approval, admin)
     elif how == "withdrawn":
-        with monkeypatch.context() as patched:
-            patched.setattr("fleetprompt.directives.types.directive_types", lambda: office.types)
-            async with office.database.tenant(office.tenant.schema) as session:
-                await directives.cancel(session, approval.directive_id, admin.actor)
+        async with office.database.tenant(office.tenant.schema) as session:
+            await directives.cancel(
+                session, office.tenant, approval.directive_id, admin.actor, types=office.types
+            )
     else:
         await _expire(announced, owner, approval, settle=how == "expired")
     (result,) = await announced.post()

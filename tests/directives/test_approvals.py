@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
-from fleetprompt.directives import queue
 from fleetprompt.directives import service as directives
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals import service
@@ -22,6 +21,7 @@ from fleetprompt.directives.approvals.lapse import NOT_IN_TIME, expire_due
 from fleetprompt.directives.approvals.models import Approval
 from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.approvals.renewal import change_terms
+from fleetprompt.directives.taking import take
 from fleetprompt.errors import (
     ConflictError,
     ForbiddenError,
@@ -182,8 +182,14 @@ async def test_a_type_that_came_to_need_approval_does_not_run_without(office: Of
         )  # fmt: skip
     await _change_terms(office, ApprovalPolicy(), kind="test.free")
     async with office.database.tenant(office.tenant.schema) as session:
-        found = await queue.claim(
-            session, limit=1, owner="w", lease_seconds=9, ids=[directive.id], types=office.types
+        found = await take(
+            session,
+            office.tenant,
+            limit=1,
+            owner="w",
+            lease_seconds=9,
+            ids=[directive.id],
+            types=office.types,
         )
     assert found.claimed == []
     assert [end.state for _, end in found.ended] == ["failed"]
@@ -199,8 +205,8 @@ async def test_a_lost_attempt_whose_approval_fell_is_unknown_and_not_tried_again
     await office.approve(approval, admin)
     async with office.database.tenant(office.tenant.schema) as session:
         ids = [approval.directive_id]
-        found = await queue.claim(
-            session, limit=1, owner="w", lease_seconds=0, ids=ids, types=office.types
+        found = await take(
+            session, office.tenant, limit=1, owner="w", lease_seconds=0, ids=ids, types=office.types
         )
     assert len(found.claimed) == 1
     await office.demote(admin, "viewer")

@@ -11,13 +11,14 @@ from sqlalchemy import text
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
-from fleetprompt.directives import due, queue, service
+from fleetprompt.directives import due, leases, service
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.leases import Settlement
 from fleetprompt.directives.models import Directive
-from fleetprompt.directives.queue import Settlement
 from fleetprompt.directives.runner import DirectiveRunner
+from fleetprompt.directives.taking import Taken, take
 from fleetprompt.directives.types import (
     AnyDirectiveType,
     DirectiveParams,
@@ -180,11 +181,12 @@ async def test_retry_after_moves_the_next_attempt(
 
 async def claim_as(
     database: Database, tenant: Tenant, directive_id: UUID, owner: str, lease: float = 45
-) -> queue.Claim:
+) -> Taken:
     async with database.tenant(tenant.schema) as session:
-        return await queue.claim(
-            session, limit=1, owner=owner, lease_seconds=lease, ids=[directive_id]
-        )
+        return await take(
+            session, tenant, limit=1, owner=owner, lease_seconds=lease, ids=[directive_id],
+            types=types(nothing),
+        )  # fmt: skip
 
 
 async def nothing(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
@@ -202,13 +204,13 @@ async def test_an_attempt_that_lost_its_lease_cannot_finish_the_next_one(
     for state in ("succeeded", "failed", "unknown", "pending"):
         async with database.tenant(tenant.schema) as session:
             with pytest.raises(StaleLeaseError):
-                await queue.settle(session, zombie, Settlement(state), owner="zombie")
+                await leases.settle(session, zombie, Settlement(state), owner="zombie")
     async with database.tenant(tenant.schema) as session:
-        leases = [(zombie.id, zombie.lease_token)]
-        assert await queue.heartbeat(session, leases, lease_seconds=45) == set()
-        leases = [(current.id, current.lease_token)]
-        assert await queue.heartbeat(session, leases, lease_seconds=45) == {current.id}
-        await queue.settle(session, current, Settlement("succeeded", {"by": 2}), owner="current")
+        lost = [(zombie.id, zombie.lease_token)]
+        assert await leases.heartbeat(session, lost, lease_seconds=45) == set()
+        held = [(current.id, current.lease_token)]
+        assert await leases.heartbeat(session, held, lease_seconds=45) == {current.id}
+        await leases.settle(session, current, Settlement("succeeded", {"by": 2}), owner="current")
     directive = await read(database, tenant, directive_id)
     assert (directive.state, directive.result) == ("succeeded", {"by": 2})
     assert await states(database, tenant, directive_id) == [
@@ -230,7 +232,9 @@ async def test_20_claimers_at_once_share_the_work_without_overlap(
 
     async def one(number: int) -> list[UUID]:
         async with database.tenant(tenant.schema) as session:
-            found = await queue.claim(session, limit=5, owner=f"w{number}", lease_seconds=45)
+            found = await take(
+                session, tenant, limit=5, owner=f"w{number}", lease_seconds=45, types=known
+            )
         return [directive.id for directive in found.claimed]
 
     taken = [i for ids in await asyncio.gather(*(one(n) for n in range(20))) for i in ids]
@@ -397,7 +401,7 @@ async def test_higher_priority_goes_first_and_the_future_waits(
         later = (await session.execute(text("SELECT now() + interval '1 hour'"))).scalar_one()
     await ask(database, tenant, known, available_at=later)
     async with database.tenant(tenant.schema) as session:
-        found = await queue.claim(session, limit=5, owner="w", lease_seconds=45)
+        found = await take(session, tenant, limit=5, owner="w", lease_seconds=45, types=known)
     assert [d.id for d in found.claimed] == [high, low]
     assert await due.peek(database, system_clock()) == []
     (count,) = await due.peek(database, later)

@@ -11,7 +11,9 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.queue import ClaimedDirective, claim
+from fleetprompt.directives.leases import ClaimedDirective
+from fleetprompt.directives.taking import take
+from fleetprompt.directives.types import directive_types
 from fleetprompt.executions import service as executions
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound import ledger
@@ -206,7 +208,10 @@ async def test_20_executions_of_one_slot_at_once_post_once(
     installation = await connected(platform, mattermost)
     directive, _ = await platform.run_now(installation.id)
     async with platform.database.tenant(platform.tenant.schema) as session:
-        found = await claim(session, limit=1, owner="t", lease_seconds=60, ids=[directive.id])
+        found = await take(
+            session, platform.tenant, limit=1, owner="t", lease_seconds=60, ids=[directive.id],
+            types=directive_types(),
+        )  # fmt: skip
         (held,) = found.claimed
     params = DigestParams.model_validate(held.params)
 
