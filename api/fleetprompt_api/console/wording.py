@@ -1,6 +1,7 @@
 """How values read on a page: times, durations, states, JSON, and text that others wrote."""
 
 import json
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,9 +18,11 @@ BAD = frozenset(
 )
 WAITING = frozenset({"awaiting_approval", "waiting", "warning"})
 
-# Characters that are not seen but change what is: directions (Unicode UAX #9), zero widths, tags.
-_LET_THROUGH = frozenset("\n\t")
+# Characters that are not seen but change what is: directions (Unicode UAX #9), zero widths, tags,
+# controls by their category; fillers that count as letters by name.
 _HIDING = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+_FILLERS = frozenset("\u034f\u115f\u1160\u3164\uffa0")
+_LOOKED_AT = re.compile(r"[^\t\n\x20-\x7e]")
 
 
 def state_class(state: str) -> str:
@@ -67,26 +70,18 @@ def until(moment: datetime, now: datetime) -> str:
 
 def shown(text: Any) -> Markup:
     """Text that others wrote, escaped, with every character made visible that hides or turns others."""
-    out = []
-    plain: list[str] = []
-
-    def flush() -> None:
-        out.append(escape("".join(plain)))
-        plain.clear()
-
-    for sign in str(text):
-        if sign in _LET_THROUGH or unicodedata.category(sign) not in _HIDING:
-            plain.append(sign)
+    plain = str(text).replace("\r\n", "\n")
+    parts: list[str] = []
+    begin = 0
+    for found in _LOOKED_AT.finditer(plain):
+        sign = found[0]
+        if unicodedata.category(sign) not in _HIDING and sign not in _FILLERS:
             continue
-        flush()
         name = unicodedata.name(sign, "control character").lower()
-        out.append(
-            Markup('<span class="hidden-sign" title="{}">U+{}</span>').format(
-                name, f"{ord(sign):04X}"
-            )
-        )
-    flush()
-    return Markup("").join(out)
+        mark = Markup('<span class="hidden-sign" title="{}">U+{}</span>')
+        parts += [escape(plain[begin : found.start()]), mark.format(name, f"{ord(sign):04X}")]
+        begin = found.end()
+    return Markup("").join([*parts, escape(plain[begin:])])
 
 
 def as_json(value: Any) -> str:

@@ -178,6 +178,7 @@ async def test_an_edit_that_cannot_be_read_keeps_what_was_typed(
         page = (await client.get(address)).text
         for field, value, pointer in (
             ("config", '{"timezone": <oops>', "/params/config"),
+            ("config", '{"max_lines": NaN}', "/params/config"),
             ("installation_id", "no <id>", "/params/installation_id"),
             ("colour", '"red"', "/params/colour"),
         ):
@@ -411,7 +412,10 @@ async def _shown_hash(database: Database, tenant: Tenant, place: Place) -> str:
 
 
 async def _everything(owner: Database, tenant: Tenant) -> dict[str, list[str]]:
-    """Every row of the tenant and of the platform, but for when keys and sessions were last used."""
+    """Every row of the tenant and of the platform.
+
+    But for when keys and sessions were last used, and what processes write of themselves all the time.
+    """
     found: dict[str, list[str]] = {}
     async with owner.platform() as session:
         for schema in (tenant.schema, "fleetprompt"):
@@ -428,7 +432,11 @@ async def _everything(owner: Database, tenant: Tenant) -> dict[str, list[str]]:
 
 async def _tables(session: AsyncSession, schema: str) -> list[str]:
     rows = await session.scalars(
-        text("SELECT tablename::text FROM pg_tables WHERE schemaname = :schema"), {"schema": schema}
+        text(
+            "SELECT tablename::text FROM pg_tables"
+            " WHERE schemaname = :schema AND tablename NOT LIKE 'worker\\_%'"
+        ),
+        {"schema": schema},
     )
     return list(rows)
 

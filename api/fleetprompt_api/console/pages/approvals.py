@@ -78,7 +78,6 @@ async def read_approvals(
 @routes.api_route("/approvals/{approval_id}", methods=LOOKING)
 async def read_approval(approval_id: UUID, visitor: Visitor, platform: Platform) -> Response:
     """What exactly would be done, why, on which terms, and the forms to decide."""
-    visitor.identity.require(Scope.DIRECTIVES_READ)
     return await _page(platform, visitor, approval_id)
 
 
@@ -170,12 +169,16 @@ def _edited(shown: dict[str, Any], typed: dict[str, str]) -> dict[str, Any]:
             params[name] = text
             continue
         try:
-            params[name] = json.loads(text)
+            params[name] = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError):
             errors.append({"pointer": f"/params/{name}", "detail": "is not valid JSON"})
     if errors:
         raise InvalidError("Some fields could not be read.", errors=errors)
     return params
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 async def _page(
@@ -188,6 +191,7 @@ async def _page(
     reason: str = "",
 ) -> Response:
     tenant = visitor.identity.tenant
+    visitor.identity.require(Scope.DIRECTIVES_READ)
     async with platform.database.tenant(tenant.schema) as session:
         shown = await _shown(session, approval_id)
     named = [
