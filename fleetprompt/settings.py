@@ -154,6 +154,14 @@ class Settings(BaseSettings):
     allow_plain_http: bool = Field(
         default=False, description="Accept `http://` for tenant-supplied URLs."
     )
+    absence_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        description=(
+            "How long a message whose answer was lost must stay unseen, twice over, before it is sent "
+            "again: longer than the other side's slowest request and its replicas' lag."
+        ),
+    )
     manual_runs_per_hour: int = Field(
         default=3, ge=0, description="How often a tenant may press *Run now* within an hour."
     )

@@ -105,15 +105,18 @@ class OutboundClient:
         content: bytes = b"",
         deadline_seconds: float = DEADLINE_SECONDS,
         read_limit: int = READ_LIMIT,
+        not_after: float | None = None,
     ) -> Reply:
         """Send one request and return its answer, whatever the status.
 
         ``deadline_seconds`` covers everything from the name's resolution to the body's last byte;
-        when it passes while the body comes in, the reply is returned with what was read.
-        Raises ``RefusedError``, ``ConnectFailedError`` or ``ResponseLostError``.
+        when it passes while the body comes in, the reply is returned with what was read. After
+        ``not_after`` (of ``time.monotonic``) no first byte is sent: a process that was stopped until
+        its lease was over must not send when it goes on. Raises ``RefusedError``,
+        ``ConnectFailedError`` or ``ResponseLostError``.
         """
         target = parse_target(url, allow_plain_http=self._allow_plain_http)
-        backend = PinnedBackend(target.host, self._resolver, self._allowed)
+        backend = PinnedBackend(target.host, self._resolver, self._allowed, not_after)
         exchange = _Exchange(target, backend, self._ssl_context)
         started = time.monotonic()
         with _silent_libraries(), tracing.outbound(method, target.host, target.port) as span:

@@ -6,11 +6,11 @@
 
 ``sending`` is committed just before the first byte leaves. So a crash in ``claimed`` sent nothing and
 the message may be claimed again when the lease is over (research/mattermost_digest.md, trap 19); a
-crash in ``sending`` may have sent it, becomes ``unknown`` and is never sent again by itself (trap
-18). ``retryable`` means: certainly not delivered. Times are the database's.
+crash in ``sending`` may have sent it and becomes ``unknown`` (trap 18). ``retryable`` means: certainly
+not delivered. What may be done about an unknown one is in ``doubt.py``. Times are the database's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -26,6 +26,7 @@ from fleetprompt.secrets import redact
 from fleetprompt.telemetry import events
 
 Settled = Literal["posted", "rejected", "retryable", "unknown"]
+Proof = Literal["answer", "read_back"]
 
 # Longer than any transport's whole deadline, so that a live sender is never taken for a dead one.
 LEASE_SECONDS = 60.0
@@ -58,10 +59,24 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a message goes, noted before it is sent so that it can be looked for afterwards.
+
+    ``place`` and ``author`` are the other side's ids of the channel and of who posts there;
+    ``remote_time`` is the other side's clock just before. All unset: nobody can look.
+    """
+
+    place: str | None = None
+    author: str | None = None
+    remote_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """What the ledger says of a message; ``lease`` only for the one caller who may send it now.
 
     ``wait`` is in seconds: how long another's lease or the other side's ``Retry-After`` still runs.
+    ``row`` is the whole entry as this transaction leaves it.
     """
 
     state: str
@@ -71,6 +86,7 @@ class Claimed:
     error_message: str | None
     settled_at: datetime | None
     content_sha256: str
+    row: OutboundMessage = field(repr=False, compare=False)
 
 
 async def plan_and_claim(
@@ -108,7 +124,7 @@ async def plan_and_claim(
     now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     lease_over = message.lease_expires_at is None or message.lease_expires_at <= now
     if message.state == "sending" and lease_over:
-        _give_up(message, now)
+        give_up_sender(message, now)
     free = (
         message.state == "planned"
         or (message.state == "claimed" and lease_over)
@@ -144,19 +160,29 @@ async def plan_and_claim(
         error_message=message.error_message,
         settled_at=message.settled_at,
         content_sha256=message.content_sha256,
+        row=message,
     )
 
 
 async def begin_sending(
-    session: AsyncSession, lease: Lease, *, lease_seconds: float = LEASE_SECONDS
+    session: AsyncSession,
+    lease: Lease,
+    mark: Mark | None = None,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> None:
     """Note that bytes leave next; commit, then send. StaleLeaseError if the lease is gone."""
-    await _changed(
+    mark = mark or Mark()
+    await change_held(
         session,
         lease,
         ("claimed",),
         state="sending",
         sending_at=func.clock_timestamp(),
+        remote_place=mark.place,
+        remote_author=mark.author,
+        remote_time=mark.remote_time,
+        absent_at=None,
         lease_expires_at=func.clock_timestamp()
         + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
     )
@@ -171,13 +197,16 @@ async def settle(
     error_message: str | None = None,
     retry_in: float | None = None,
     remote_id: str | None = None,
+    permalink: str | None = None,
+    proof: Proof | None = None,
 ) -> None:
     """Record what became of the message; StaleLeaseError if another attempt has taken over.
 
     A sender that was slow and took for lost may still say what it learned: the message was not sent
-    again meanwhile. ``retry_in`` is in seconds, for ``retryable`` only.
+    again meanwhile. ``retry_in`` is in seconds, for ``retryable`` only. ``proof`` says how it is known
+    that it was posted: by the answer, which is the default, or by finding it there.
     """
-    await _changed(
+    await change_held(
         session,
         lease,
         ("claimed", "sending", "unknown"),
@@ -190,6 +219,8 @@ async def settle(
         if retry_in is None
         else func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, retry_in),
         remote_id=remote_id,
+        permalink=permalink,
+        proof=(proof or "answer") if state == "posted" else None,
     )
     events.message_settled(state, error_kind)
 
@@ -221,16 +252,18 @@ async def find(session: AsyncSession, dedupe_key: str) -> OutboundMessage | None
     return found
 
 
-def _give_up(message: OutboundMessage, now: datetime) -> None:
+def give_up_sender(message: OutboundMessage, now: datetime) -> None:
+    """Make a message in ``sending`` whose lease is over ``unknown``."""
     message.state = "unknown"
     message.settled_at = now
     message.error_kind = "unknown"
     message.error_message = LOST_SENDER
 
 
-async def _changed(
+async def change_held(
     session: AsyncSession, lease: Lease, states: tuple[str, ...], **values: object
 ) -> None:
+    """Change a message under its lease; StaleLeaseError if the lease or the state is another."""
     result = await session.execute(
         update(OutboundMessage)
         .where(

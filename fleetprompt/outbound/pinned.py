@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import httpcore
@@ -26,10 +27,17 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class PinnedBackend(httpcore.AnyIOBackend):
     """Connects to vetted addresses of the one host that the request is for."""
 
-    def __init__(self, host: str, resolver: Resolver, allowed: Sequence[Network]) -> None:
+    def __init__(
+        self,
+        host: str,
+        resolver: Resolver,
+        allowed: Sequence[Network],
+        not_after: float | None = None,
+    ) -> None:
         self._host = host
         self._resolver = resolver
         self._allowed = allowed
+        self._not_after = not_after
         self.request_started = False
         self.problem = ""
 
@@ -52,6 +60,14 @@ class PinnedBackend(httpcore.AnyIOBackend):
             return _WatchedStream(stream, self)
         self.problem = "The host does not take connections on this port."
         raise httpcore.ConnectError
+
+    def start_request(self) -> None:
+        """Note that the first byte leaves now; httpcore.WriteTimeout if it is too late for that."""
+        if self.request_started:
+            return
+        if self._not_after is not None and time.monotonic() > self._not_after:
+            raise httpcore.WriteTimeout
+        self.request_started = True
 
     async def _vetted_addresses(self, host: str, port: int) -> Sequence[str]:
         addresses: Sequence[str] = []
@@ -87,7 +103,7 @@ class _WatchedStream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write to the connection, having noted it."""
-        self._backend.request_started = True
+        self._backend.start_request()
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:

@@ -50,11 +50,24 @@ _REDIRECTED = (
 _PERHAPS_POSTED = "The message may or may not have been posted; look into the channel."
 
 
-async def post_webhook(client: OutboundClient, url: WebhookUrl, message: WebhookMessage) -> Outcome:
-    """Send the message once and say what became of it; never raises for the other side's doing."""
+async def post_webhook(
+    client: OutboundClient,
+    url: WebhookUrl,
+    message: WebhookMessage,
+    *,
+    not_after: float | None = None,
+) -> Outcome:
+    """Send the message once and say what became of it; never raises for the other side's doing.
+
+    ``not_after`` is as in ``OutboundClient.request``.
+    """
     try:
         reply = await client.request(
-            "POST", url.reveal(), headers=JSON_HEADERS, content=message.payload()
+            "POST",
+            url.reveal(),
+            headers=JSON_HEADERS,
+            content=message.payload(),
+            not_after=not_after,
         )
     except RefusedError as error:
         return Outcome("rejected", "validation", error.reason)
