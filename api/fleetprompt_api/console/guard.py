@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from fleetprompt.errors import FleetPromptError, NotFoundError, UnauthenticatedError
@@ -57,6 +57,8 @@ class ConsoleRoute(APIRoute):
                 return await handle(request)
             except UnauthenticatedError:
                 return _to_sign_in(request)
+            except ClientDisconnect:
+                raise  # nobody is there to read a page
             except Exception as error:  # noqa: BLE001 - whatever it is, a person gets a page
                 return problem_page(request, _problem(error))
 
