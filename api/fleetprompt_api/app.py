@@ -1,7 +1,7 @@
 """The application: ``uvicorn fleetprompt_api.app:app``."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 
 from fleetprompt import log
+from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.settings import Settings, get_settings
 from fleetprompt.telemetry import tracing
 from fleetprompt_api import (
@@ -18,6 +19,7 @@ from fleetprompt_api import (
     approval_policies,
     approvals,
     directives,
+    directives_openapi,
     docs,
     edge_directives,
     executions,
@@ -27,6 +29,7 @@ from fleetprompt_api import (
     me,
     members,
     metrics,
+    offered_directives,
     outbound,
     packages,
     problems,
@@ -53,6 +56,7 @@ _NOUNS = (
     signals,
     replays,
     directives,
+    offered_directives,
     edge_directives,
     approvals,
     approval_policies,
@@ -72,7 +76,12 @@ _NOUNS = (
 
 
 class PlatformApi(FastAPI):
-    """FastAPI with every operation described, the plain ASGI routes and the problems too."""
+    """FastAPI with every operation described, the plain ASGI routes and the problems too.
+
+    ``directive_types`` is the registry whose open types the document describes.
+    """
+
+    directive_types: Mapping[str, AnyDirectiveType]
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document; made once."""
@@ -83,6 +92,7 @@ class PlatformApi(FastAPI):
                 description=self.description,
                 routes=self.routes,
             )
+            directives_openapi.describe(document, self.directive_types)
             add_problems(document)
             ingest = problem_answers(400, 401, 403, 413, 415, 422, 500, 503)
             signals_openapi.describe(document, {str(k): v for k, v in ingest.items()})
@@ -90,14 +100,20 @@ class PlatformApi(FastAPI):
         return self.openapi_schema
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application for these settings, or for the process's own."""
+def create_app(
+    settings: Settings | None = None, types: Mapping[str, AnyDirectiveType] | None = None
+) -> FastAPI:
+    """The application for these settings, or for the process's own.
+
+    ``types`` takes the place of the registry of directive types.
+    """
     chosen = settings or get_settings()
+    known = directive_types() if types is None else types
     tracing.start("fleetprompt-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with opened(chosen) as state:
+        async with opened(chosen, known) as state:
             app.state.platform = state
             yield
 
@@ -119,6 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Middleware(BodyLimit),
         ],
     )
+    app.directive_types = known
     problems.install(app, chosen.api_url)
     app.router.routes.extend(signals_ingest.routes(state_of))
     app.router.routes.extend(metrics.routes())

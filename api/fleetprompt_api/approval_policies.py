@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetprompt.directives.approvals.policy import MOST_APPROVALS, ApprovalPolicy
 from fleetprompt.directives.approvals.renewal import change_terms
 from fleetprompt.directives.approvals.terms import Terms, terms_of
-from fleetprompt.directives.types import AnyDirectiveType, directive_types
+from fleetprompt.directives.types import AnyDirectiveType
 from fleetprompt.directives.wake import notify_directives
 from fleetprompt.errors import NotFoundError
 from fleetprompt_api.auth import ApprovalsGovern, DirectivesRead, Platform, actor_of
 from fleetprompt_api.problems_openapi import problems
 from fleetprompt_api.routing import router
+from fleetprompt_api.state import AppState
 from fleetprompt_api.wire import Links, Text, Wire
 
 routes = router("approvals")
@@ -54,7 +55,7 @@ async def read_approval_policy(
     directive_type: TypeName, caller: DirectivesRead, platform: Platform
 ) -> ApprovalPolicyView:
     """The terms in force for a directive type."""
-    kind = _kind(directive_type)
+    kind = _kind(platform, directive_type)
     async with platform.database.tenant(caller.tenant.schema) as session:
         return _view(kind, await terms_of(session, kind.name, kind))
 
@@ -64,7 +65,7 @@ async def change_approval_policy(
     directive_type: TypeName, new: ApprovalTerms, caller: ApprovalsGovern, platform: Platform
 ) -> ApprovalPolicyView:
     """Put the tenant's own terms in place. What waits is asked for anew; approvals given are void."""
-    kind = _kind(directive_type)
+    kind = _kind(platform, directive_type)
     policy = ApprovalPolicy(
         roles=frozenset(new.roles),
         approvals=new.approvals,
@@ -79,8 +80,8 @@ async def change_approval_policy(
     return _view(kind, terms)
 
 
-def _kind(name: str) -> AnyDirectiveType:
-    kind = directive_types().get(name)
+def _kind(platform: AppState, name: str) -> AnyDirectiveType:
+    kind = platform.directive_types.get(name)
     if kind is None:
         raise NotFoundError("There is no such directive type.")
     return kind

@@ -89,6 +89,8 @@ class Allowed:
 AnyKey = Annotated[Identity, Depends(Allowed())]
 SignalsRead = Annotated[Identity, Depends(Allowed(Scope.SIGNALS_READ))]
 DirectivesRead = Annotated[Identity, Depends(Allowed(Scope.DIRECTIVES_READ))]
+# Which role may ask for a directive is for its type to say; nobody below a member ever may.
+DirectivesWrite = Annotated[Identity, Depends(Allowed(Scope.DIRECTIVES_WRITE, "member"))]
 # Whose role may decide about one approval is for its terms to say; nobody below a member ever may.
 ApprovalsDecide = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "member"))]
 ApprovalsAnnounce = Annotated[Identity, Depends(Allowed(Scope.APPROVALS_DECIDE, "admin"))]

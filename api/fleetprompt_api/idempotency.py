@@ -21,18 +21,18 @@ from fleetprompt.signals.envelope import key_of
 from fleetprompt.signals.models import Signal, SignalKey
 from fleetprompt.tenants.key_service import Identity
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description=(
-            "Any text of your own. Sending the same request again under the same key does "
-            "nothing twice and names the directive of the first; another request under it is 422."
-        ),
+_KEY = Header(
+    min_length=1,
+    max_length=255,
+    pattern=r"^[\x21-\x7e]+$",
+    description=(
+        "Any text of your own. Sending the same request again under the same key does "
+        "nothing twice and names the directive of the first; another request under it is 422."
     ),
-]
+)
+IdempotencyKey = Annotated[str | None, _KEY]
+# Where two requests without a key could not be told from one that was sent twice.
+NeededIdempotencyKey = Annotated[str, _KEY]
 
 _ACCEPTED = "api.request.accepted"
 _PLATFORM = "platform"

@@ -5,7 +5,7 @@ import contextlib
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.db.urls import application_url
 from fleetprompt.directives.doorbell import Doorbell
+from fleetprompt.directives.types import AnyDirectiveType
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.packages.signal_handlers import signal_handlers
 from fleetprompt.sessions.guessing import Guessing
@@ -65,6 +66,7 @@ class AppState:
     """
 
     settings: Settings
+    directive_types: Mapping[str, AnyDirectiveType]
     database: Database
     key_ring: KeyRing
     sessions: Sessions
@@ -86,7 +88,9 @@ def state_of(request: Request) -> AppState:
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[AppState]:
+async def opened(
+    settings: Settings, directive_types: Mapping[str, AnyDirectiveType]
+) -> AsyncIterator[AppState]:
     """Open everything, and close it again so that everybody in flight is answered first.
 
     PostgreSQL need not be there yet: requests are 503 until it is.
@@ -98,6 +102,7 @@ async def opened(settings: Settings) -> AsyncIterator[AppState]:
     ):
         state = AppState(
             settings=settings,
+            directive_types=directive_types,
             database=database,
             key_ring=NotingKeyRing(database, settings),
             sessions=Sessions(database, settings),

@@ -44,6 +44,7 @@ BODIES: dict[str, Any] = {
     "post_signals_user": signal(),
     "post_signals_connector": signal(dedupe_key="k"),
     "report_execution": {"key": "run-1", "kind": "support.drafts", "state": "started"},
+    "request_directive": {"type": "test.write", "params": {"words": "hello"}},
     "extend_lease": {"attempt": 1, "lease_token": str(UUID(int=1))},
     "report_result": {
         "attempt": 1,

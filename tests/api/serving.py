@@ -31,8 +31,14 @@ class Server:
 
 
 @contextmanager
-def serving(settings: Settings, folder: Path, **environment: str) -> Iterator[Server]:
-    """Serve until the block ends."""
+def serving(
+    settings: Settings,
+    folder: Path,
+    *,
+    application: str = "fleetprompt_api.app:app",
+    **environment: str,
+) -> Iterator[Server]:
+    """Serve until the block ends; ``application`` is ``module:name``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -51,7 +57,8 @@ def serving(settings: Settings, folder: Path, **environment: str) -> Iterator[Se
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "uvicorn", "fleetprompt_api.app:app", "--no-access-log"),
+                *(sys.executable, "-m", "uvicorn", application, "--no-access-log"),
+                *("--app-dir", str(Path(__file__).parents[2])),
                 *("--host", "127.0.0.1", "--port", str(port)),
             ],
             env={**os.environ, **given},

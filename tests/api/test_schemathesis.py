@@ -34,7 +34,23 @@ async def test_t49_generated_calls_are_answered_as_documented(
     assert "Traceback" not in log
 
 
-def _generate(server: Server, token: str, folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.mark.slow
+async def test_t49_so_are_generated_requests_for_directives_of_open_types(
+    settings: Settings, keys: Keys, tenant: Tenant, tmp_path: Path
+) -> None:
+    token = await keys.user(tenant)
+    application = "tests.api.open_directives:app"
+    with serving(settings, tmp_path, application=application) as server:
+        only = ("--include-path-regex", "^/api/v1/directive")
+        done = await asyncio.to_thread(_generate, server, token, tmp_path, *only)
+        log = server.log.read_text()
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert "Traceback" not in log
+
+
+def _generate(
+    server: Server, token: str, folder: Path, *more: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run"),
@@ -46,6 +62,7 @@ def _generate(server: Server, token: str, folder: Path) -> subprocess.CompletedP
             # A stream has no end.
             *("--exclude-operation-id", "follow_signals"),
             *("--request-timeout", "10", "--suppress-health-check", "all"),
+            *more,
             *("--warnings", "off", "--no-color", "--generation-database", ":memory:"),
         ],
         cwd=folder,
