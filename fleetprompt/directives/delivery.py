@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Double, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
@@ -28,7 +28,7 @@ from fleetprompt.directives.leases import (
     no_attempt,
     settle,
 )
-from fleetprompt.directives.models import Directive, DirectiveReport
+from fleetprompt.directives.models import Directive, DirectiveReport, DirectiveTransition
 from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.errors import (
@@ -148,11 +148,21 @@ async def extend(
     lease_token: UUID,
     *,
     lease_seconds: float = LEASE_SECONDS,
+    types: Mapping[str, AnyDirectiveType] | None = None,
 ) -> datetime:
-    """Renew an attempt's lease; when it ends now. StaleLeaseError if the attempt has lost it."""
+    """Renew an attempt's lease; when it ends now. StaleLeaseError if the attempt has lost it.
+
+    No lease is renewed beyond the type's ``timeout`` from the attempt's beginning: the connector is alive,
+    but the attempt is not worth finishing any more.
+    """
     directive = await _own(session, connector, directive_id)
-    kept = directive.attempt == attempt and await heartbeat(
-        session, [(directive_id, lease_token)], lease_seconds=lease_seconds
+    kind = (directive_types() if types is None else types).get(directive.type)
+    if kind is not None:
+        lease_seconds = min(lease_seconds, kind.timeout - await _taken(session, directive))
+    kept = (
+        directive.attempt == attempt
+        and lease_seconds > 0
+        and await heartbeat(session, [(directive_id, lease_token)], lease_seconds=lease_seconds)
     )
     if kept:
         await session.refresh(directive)
@@ -160,6 +170,19 @@ async def extend(
         _log(connector, directive_id, attempt, "refused to renew a lease that is gone")
         raise _stale(directive_id, attempt)
     return directive.lease_expires_at
+
+
+async def _taken(session: AsyncSession, directive: Directive) -> float:
+    """Seconds since the directive's latest attempt began."""
+    seconds = await session.scalar(
+        select(
+            func.extract("epoch", func.now() - func.max(DirectiveTransition.at)).cast(Double)
+        ).where(
+            DirectiveTransition.directive_id == directive.id,
+            DirectiveTransition.to_state == "running",
+        )
+    )
+    return float(seconds or 0.0)
 
 
 async def report(

@@ -1,17 +1,19 @@
 """Directives that connectors work off: who gets them, leases, reports, and what a lost one becomes."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, text, update
 
+from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives import delivery, service
 from fleetprompt.directives.delivery import Connector, Report
 from fleetprompt.directives.doorbell import Doorbell
-from fleetprompt.directives.due import reserve
+from fleetprompt.directives.due import peek, reserve
 from fleetprompt.directives.models import Directive, DirectiveReport
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import DirectiveType
@@ -25,6 +27,7 @@ from fleetprompt.errors import (
     StaleLeaseError,
 )
 from fleetprompt.executions.models import Execution
+from fleetprompt.executions.service import list_executions
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from tests.directives.connector_types import ADMIN, CARRY, TYPES, Letter, connector_directive
@@ -62,7 +65,9 @@ async def reported(
 async def extended(database: Database, connector: Connector, held: Directive) -> None:
     assert held.lease_token is not None
     async with database.tenant(connector.tenant.schema) as session:
-        await delivery.extend(session, connector, held.id, held.attempt, held.lease_token)
+        await delivery.extend(
+            session, connector, held.id, held.attempt, held.lease_token, types=TYPES
+        )
 
 
 async def stored(database: Database, tenant: Tenant, directive: Directive) -> Directive:
@@ -424,3 +429,49 @@ async def test_t11_the_bell_rings_at_a_notice_and_without_one_for_that_connector
     with bell.waiting(tenant.schema, "laptop") as own:
         await asyncio.wait_for(own.wait(), 2)
     await bell.close()
+
+
+async def test_an_attempt_is_not_kept_alive_beyond_the_time_of_its_type(
+    database: Database, tenant: Tenant, laptop: Connector
+) -> None:
+    """A heartbeat says that the connector lives; the timeout, that the attempt is worth finishing."""
+    await asked(database, tenant)
+    (held,) = await leased(database, laptop)
+    await extended(database, laptop, held)
+    short = {CARRY.name: replace(CARRY, timeout=0.001)}
+    assert held.lease_token is not None
+    async with database.tenant(tenant.schema) as session:
+        with pytest.raises(StaleLeaseError):
+            await delivery.extend(
+                session, laptop, held.id, held.attempt, held.lease_token, types=short
+            )
+
+
+async def test_what_a_connector_that_never_returns_left_behind_is_sorted_out(
+    database: Database, settings: Settings, tenant: Tenant, laptop: Connector
+) -> None:
+    """The platform's workers do it: nobody polls for this connector any more."""
+    lost, late = await asked(database, tenant), await asked(database, tenant)
+    (held,) = await leased(database, laptop, limit=1)
+    lost, late = (lost, late) if held.id == lost.id else (late, lost)
+    await run_out(database, tenant)
+    async with database.tenant(tenant.schema) as session:
+        await session.execute(
+            update(Directive)
+            .where(Directive.id == late.id)
+            .values(expires_at=text("now() - interval '1 second'"))
+        )
+    waiting = await peek(database, system_clock())
+    assert [(one.type, one.count) for one in waiting if one.type == CARRY.name] == [(CARRY.name, 2)]
+    for state, attempts in (("pending", 1), ("pending", 2), ("unknown", 3)):
+        async with DirectiveRunner(database, settings, owner="platform-1", types=TYPES) as runner:
+            await runner.drain()
+        assert ((await stored(database, tenant, lost)).state) == state
+        async with database.tenant(tenant.schema) as session:
+            (execution,) = await list_executions(session, directive_id=lost.id)
+        assert (execution.state == "failed") == (state == "unknown")
+        if state == "pending":
+            assert [one.attempt for one in await leased(database, laptop)] == [attempts + 1]
+            await run_out(database, tenant)
+    assert (await stored(database, tenant, late)).state == "cancelled"
+    assert [one.type for one in await peek(database, system_clock())] == []
