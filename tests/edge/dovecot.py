@@ -145,6 +145,16 @@ class Dovecot:
         )
         self.doveadm("mailbox", "update", "-u", USER, "--uid-validity", str(now + 1), folder)
 
+    def start(self) -> None:
+        """Run it again after ``stop``."""
+        self.process = subprocess.Popen(["dovecot", "-F", "-c", str(self.base / "dovecot.conf")])
+        _wait_until_it_listens(self)
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+
     def kick(self) -> None:
         """End every connection, as a restart of Bridge does."""
         self.doveadm("kick", USER)
@@ -209,8 +219,7 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
                         client.create_folder(name)
             yield server
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            server.stop()
 
 
 def _certificate(base: Path) -> str:

@@ -18,6 +18,9 @@ from fleetprompt_edge.store import ProfileLock
 from fleetprompt_edge.store.lock import running_process
 from fleetprompt_edge.upload.platform import Platform
 
+# IDLE goes on for so long before the folder is looked at anyway, which is also when a dead connection
+# and a backfill that was asked for are noticed.
+_IDLE_SECONDS = 60.0
 _SILENT = 3  # heartbeats that a running connector may miss
 
 
@@ -27,7 +30,7 @@ def knock(profile: Profile, password: str) -> BridgeSession:
         profile.bridge.imap,
         profile.bridge.certificate_sha256,
         wanted_headers(profile.privacy),
-        idle_seconds=300.0 if profile.mailbox.idle else 0.0,
+        idle_seconds=_IDLE_SECONDS if profile.mailbox.idle else 0.0,
     )
     try:
         session.login(profile.bridge.username, password)
