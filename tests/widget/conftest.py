@@ -1,0 +1,123 @@
+"""The widget as it is built, a shop that embeds it under the strictest policy, and a browser."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.doubles.webchat_api import WebchatApi
+from tests.widget.shop import Shop
+
+WIDGET = Path(__file__).parents[2] / "widget"
+MADE = shutil.ignore_patterns("node_modules", "dist", "build")
+CHROMIUM = "/usr/bin/chromium"
+
+RECORD_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+  window.violations.push(`${violatedDirective} ${blockedURI}`));
+"""
+
+
+def run(folder: Path, *command: str) -> str:
+    """The command's output; fails with all it said when it does not end with 0."""
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if result.returncode != 0:
+        pytest.fail(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}")
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def widget(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources with the locked packages installed."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.fail(f"{program} is not installed; the widget needs Node 20 or newer")
+    version = run(Path.cwd(), "node", "--version")
+    if int(version.removeprefix("v").partition(".")[0]) < 20:
+        pytest.fail(f"Node {version.strip()} is too old; the widget needs Node 20 or newer")
+    copy = tmp_path_factory.mktemp("checkout") / "widget"
+    shutil.copytree(WIDGET, copy, ignore=MADE)
+    run(copy, "npm", "ci")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def built(widget: Path) -> Path:
+    """The widget's files as the API serves them."""
+    run(widget, "npm", "run", "build")
+    return widget / "dist"
+
+
+@pytest.fixture(scope="session")
+def axe(widget: Path) -> str:
+    """The accessibility checker's source."""
+    return (widget / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--host-resolver-rules=MAP shop.test 127.0.0.1"],
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def api(built: Path) -> Iterator[WebchatApi]:
+    server = WebchatApi(built)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def shop(api: WebchatApi) -> Iterator[Shop]:
+    server = Shop(api.origin)
+    server.start()
+    api.origins |= {server.origin, f"http://shop.test:{server.port}"}
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser's profile; at its end no page may have broken the shop's policy."""
+    made = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    made.set_default_timeout(15_000)
+    made.add_init_script(RECORD_VIOLATIONS)
+    errors: list[str] = []
+    made.on("weberror", lambda error: errors.append(str(error.error)))
+    yield made
+    violations = [one for page in made.pages for one in page.evaluate("window.violations")]
+    made.close()
+    assert violations == []
+    assert errors == []
+
+
+@pytest.fixture
+def visit(context: BrowserContext, shop: Shop) -> Callable[..., Page]:
+    """Opens a page of the shop in a tab of its own."""
+
+    def opened(path: str = "/") -> Page:
+        page = context.new_page()
+        page.goto(shop.origin + path)
+        return page
+
+    return opened
+
+

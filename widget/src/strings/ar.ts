@@ -1,0 +1,25 @@
+export const language = "ar";
+export const direction = "rtl";
+
+export const close = "إغلاق";
+export const end = "إنهاء";
+export const erase = "حذف بياناتي";
+export const erased = "تم حذف بياناتك.";
+export const cancel = "إلغاء";
+export const failed = "حاول مرة أخرى.";
+export const write = "اكتب رسالة";
+export const send = "إرسال";
+export const agree = "أوافق";
+export const privacy = "الخصوصية";
+export const name = "الاسم";
+export const email = "البريد";
+export const reach = "كيف نصل إليك؟";
+export const thanks = "شكرا لك!";
+export const sending = "جار الإرسال";
+export const notSent = "لم تُرسل";
+export const edit = "تعديل";
+export const closed = "انتهت هذه المحادثة.";
+export const rate = "كيف كانت؟ 5 هي الأفضل.";
+export const offline = "لا يوجد اتصال. تُرسل لاحقا.";
+export const unavailable = "المحادثة غير متاحة.";
+export const typing = (author: string) => `${author} يكتب …`;

@@ -1,0 +1,25 @@
+export const language = "de";
+export const direction = "ltr";
+
+export const close = "Schließen";
+export const end = "Chat beenden";
+export const erase = "Meine Daten löschen";
+export const erased = "Ihre Daten sind gelöscht.";
+export const cancel = "Abbrechen";
+export const failed = "Bitte noch einmal versuchen.";
+export const write = "Nachricht schreiben";
+export const send = "Senden";
+export const agree = "Zustimmen";
+export const privacy = "Datenschutz";
+export const name = "Name";
+export const email = "E-Mail";
+export const reach = "Wie erreichen wir Sie?";
+export const thanks = "Danke!";
+export const sending = "Wird gesendet";
+export const notSent = "Nicht gesendet";
+export const edit = "Bearbeiten";
+export const closed = "Dieser Chat ist beendet.";
+export const rate = "Wie war es? 5 ist am besten.";
+export const offline = "Keine Verbindung. Wird später gesendet.";
+export const unavailable = "Der Chat ist nicht verfügbar.";
+export const typing = (author: string) => `${author} schreibt …`;

@@ -1,0 +1,25 @@
+export const language = "en";
+export const direction = "ltr";
+
+export const close = "Close";
+export const end = "End chat";
+export const erase = "Erase my data";
+export const erased = "Your data has been erased.";
+export const cancel = "Cancel";
+export const failed = "Please try again.";
+export const write = "Write a message";
+export const send = "Send";
+export const agree = "Agree";
+export const privacy = "Privacy notice";
+export const name = "Name";
+export const email = "E-mail";
+export const reach = "Where can we reach you?";
+export const thanks = "Thank you!";
+export const sending = "Sending";
+export const notSent = "Not sent";
+export const edit = "Edit";
+export const closed = "This chat has ended.";
+export const rate = "How was it? 5 is best.";
+export const offline = "No connection. It is sent later.";
+export const unavailable = "Chat is not available.";
+export const typing = (author: string) => `${author} is typing …`;

@@ -1,0 +1,25 @@
+export const language = "es";
+export const direction = "ltr";
+
+export const close = "Cerrar";
+export const end = "Terminar";
+export const erase = "Borrar mis datos";
+export const erased = "Sus datos se han borrado.";
+export const cancel = "Cancelar";
+export const failed = "Inténtelo de nuevo.";
+export const write = "Escriba un mensaje";
+export const send = "Enviar";
+export const agree = "Aceptar";
+export const privacy = "Privacidad";
+export const name = "Nombre";
+export const email = "Correo";
+export const reach = "¿Dónde podemos contactarle?";
+export const thanks = "¡Gracias!";
+export const sending = "Enviando";
+export const notSent = "No enviado";
+export const edit = "Editar";
+export const closed = "Este chat ha terminado.";
+export const rate = "¿Qué tal? 5 es lo mejor.";
+export const offline = "Sin conexión. Se enviará después.";
+export const unavailable = "El chat no está disponible.";
+export const typing = (author: string) => `${author} está escribiendo …`;

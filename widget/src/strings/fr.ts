@@ -1,0 +1,25 @@
+export const language = "fr";
+export const direction = "ltr";
+
+export const close = "Fermer";
+export const end = "Terminer";
+export const erase = "Effacer mes données";
+export const erased = "Vos données sont effacées.";
+export const cancel = "Annuler";
+export const failed = "Veuillez réessayer.";
+export const write = "Écrire un message";
+export const send = "Envoyer";
+export const agree = "Accepter";
+export const privacy = "Confidentialité";
+export const name = "Nom";
+export const email = "E-mail";
+export const reach = "Où pouvons-nous vous joindre ?";
+export const thanks = "Merci !";
+export const sending = "Envoi";
+export const notSent = "Non envoyé";
+export const edit = "Modifier";
+export const closed = "Cette discussion est terminée.";
+export const rate = "Comment était-ce ? 5 est le mieux.";
+export const offline = "Pas de connexion. Envoi plus tard.";
+export const unavailable = "Le chat n’est pas disponible.";
+export const typing = (author: string) => `${author} écrit …`;

@@ -1,0 +1,25 @@
+export const language = "ja";
+export const direction = "ltr";
+
+export const close = "閉じる";
+export const end = "終了";
+export const erase = "データを消去";
+export const erased = "データを消去しました。";
+export const cancel = "キャンセル";
+export const failed = "再試行してください。";
+export const write = "メッセージを入力";
+export const send = "送信";
+export const agree = "同意";
+export const privacy = "詳細";
+export const name = "お名前";
+export const email = "メール";
+export const reach = "ご連絡先を教えてください";
+export const thanks = "ありがとうございます";
+export const sending = "送信中";
+export const notSent = "未送信";
+export const edit = "編集";
+export const closed = "終了しました。";
+export const rate = "評価（5が最高）";
+export const offline = "オフライン。後で送信します。";
+export const unavailable = "利用できません。";
+export const typing = (author: string) => `${author}さんが入力中…`;
