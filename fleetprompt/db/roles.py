@@ -16,6 +16,9 @@ from fleetprompt.db.urls import APPLICATION_ROLE
 TENANT_GROUP = "fleetprompt_tenant"
 # Rows of all tenants, by their schemas' names.
 INDEX_TABLES = ("stale_partitions", "directive_queue", "schedule_slots", "approvals_waiting")
+# A process that stands still in the middle of a transaction must not hold its rows, which others pass
+# over, for longer than a lease.
+_IDLE_TIMEOUT = "30s"
 _LOCK = 0x466C6565  # "Flee": one migration or provisioning of roles at a time
 
 
@@ -31,6 +34,11 @@ def ensure_roles(connection: Connection, application_password: str) -> None:
     connection.execute(
         sql.SQL("ALTER ROLE {} PASSWORD {}").format(
             sql.Identifier(APPLICATION_ROLE), sql.Literal(application_password)
+        )
+    )
+    connection.execute(
+        sql.SQL("ALTER ROLE {} SET idle_in_transaction_session_timeout = {}").format(
+            sql.Identifier(APPLICATION_ROLE), sql.Literal(_IDLE_TIMEOUT)
         )
     )
     connection.execute(

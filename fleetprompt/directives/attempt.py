@@ -1,7 +1,9 @@
 """One attempt at a directive: run the handler and say what its end means."""
 
 import asyncio
+import json
 import logging
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -45,7 +47,8 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         params = kind.params.model_validate(directive.params)
         with events.handling(kind.name), tracing.handling(context.tenant.slug, directive):
             async with asyncio.timeout(kind.timeout):
-                return Settlement("succeeded", result=await kind.handler(context, params))
+                result = await kind.handler(context, params)
+        return _succeeded(kind, result)
     except DirectiveFailed as error:
         return settle_failure(kind, directive, error.error_kind, error.message, error.retry_after)
     except OutcomeUnknown as error:
@@ -67,6 +70,19 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         logger.exception("handler of %s failed", kind.name)
         message = f"unexpected {type(error).__name__} in the handler; the log has the details"
         return settle_failure(kind, directive, "unknown", message, None)
+
+
+def _succeeded(kind: AnyDirectiveType, result: dict[str, Any]) -> Settlement:
+    """Success, unless PostgreSQL could not keep the result: the work is done, and is not done again."""
+    try:
+        fit = "\\u0000" not in json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError):
+        fit = False
+    if fit:
+        return Settlement("succeeded", result=result)
+    logger.error("the handler of %s gave a result that is not JSON", kind.name)
+    message = "the work was done, but what its handler says of it cannot be stored"
+    return Settlement("unknown", error_kind="unknown", error_message=message)
 
 
 def settle_failure(

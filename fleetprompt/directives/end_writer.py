@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.ending import AttemptEnd, record_ends
 from fleetprompt.directives.leases import settle_many
@@ -60,21 +58,21 @@ class EndWriter:
             del self._tasks[tenant]
 
     async def _write_some(self, tenant: Tenant, waiting: Sequence[_Waiting]) -> None:
-        """One commit; where the database refuses it, a commit for each, so that only the bad one is lost."""
+        """One commit; where that fails, a commit for each, so that only the bad one is lost."""
+        held = set[UUID]()
         try:
             held = await self._commit(tenant, [end for end, _ in waiting])
-        except (DBAPIError, NotFoundError, *_AWAY) as error:
-            if len(waiting) > 1 and isinstance(error, DBAPIError):
+        except Exception as error:
+            if len(waiting) > 1 and not isinstance(error, (NotFoundError, *_AWAY)):
                 for one in waiting:
                     await self._write_some(tenant, [one])
                 return
             ids = [str(end.directive.id) for end, _ in waiting]
             logger.exception("attempts' ends could not be written", extra={"directive_ids": ids})
-            held = set[UUID]()
         for end, written in waiting:
             if end.directive.id not in held:
                 logger.warning(
-                    "attempt %d of directive %s no longer holds its lease; its end does not count",
+                    "the end of attempt %d of directive %s does not count",
                     end.directive.attempt,
                     end.directive.id,
                 )

@@ -88,5 +88,7 @@ async def _record(
     found: SortedOut,
     types: Mapping[str, AnyDirectiveType],
 ) -> None:
-    ends = [AttemptEnd(*end) for end in (*found.lost, *found.ended)]
+    over = {directive.id for directive, _ in found.ended}
+    lost = [end for end in found.lost if end[0].id not in over]
+    ends = [AttemptEnd(*end) for end in (*lost, *found.ended)]
     await record_ends(session, tenant, ends, types)
