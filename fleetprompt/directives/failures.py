@@ -1,9 +1,30 @@
 """How the work of a directive may fail: a small closed set, the same everywhere (architecture §5)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from fleetprompt.errors import ErrorKind
 
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """What a class of failure means, and on which terms another attempt follows; None for never."""
+
+    means: str
+    retried: str | None
+
+
+_WHERE_NOTHING_HAPPENED = "where certainly nothing happened"
+FAILURE_CLASSES: Mapping[ErrorKind, FailureClass] = {
+    "auth": FailureClass("the other side does not accept the credential", None),
+    "validation": FailureClass("the request can never work as it is", None),
+    "rate_limit": FailureClass("too often", "not before `Retry-After`"),
+    "network": FailureClass("not reached, or no answer", _WHERE_NOTHING_HAPPENED),
+    "unknown": FailureClass("none of these", _WHERE_NOTHING_HAPPENED),
+}
+
 # What a retry cannot mend: somebody has to change a credential or an input first.
-FINAL_KINDS: frozenset[ErrorKind] = frozenset({"auth", "validation"})
+FINAL_KINDS = frozenset(kind for kind, one in FAILURE_CLASSES.items() if one.retried is None)
 
 _LONGEST_MESSAGE = 1000
 
