@@ -133,14 +133,14 @@ class Chaos:
             progress(done, kills, len(self.asked))
 
     def _stop_for_a_while(self, place: int) -> None:
-        pid = self.workers.stop(place)
+        process = self.workers.stop(place)
         self.outcome.stops += 1
 
         async def later() -> None:
             try:
                 await asyncio.sleep(LEASE_SECONDS + self.chance.uniform(0.2, 2.0))
             finally:
-                self.workers.go_on(pid)
+                self.workers.go_on(process)
 
         task = asyncio.create_task(later())
         self._stopped.add(task)

@@ -53,19 +53,17 @@ class Workforce:
         process.join(30)
         self._places[place] = self._new()
 
-    def stop(self, place: int) -> int:
-        """SIGSTOP; the process id for ``go_on``."""
+    def stop(self, place: int) -> ForkServerProcess:
+        """SIGSTOP; the process for ``go_on``."""
         process = self._places[place]
         self.harmed.add(process.name)
-        pid = process.pid or 0
-        os.kill(pid, signal.SIGSTOP)
-        return pid
+        _send(process, signal.SIGSTOP)
+        return process
 
     @staticmethod
-    def go_on(pid: int) -> None:
-        """SIGCONT to one that was stopped and has not been killed since."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+    def go_on(process: ForkServerProcess) -> None:
+        """SIGCONT to one that was stopped, unless it has been killed since."""
+        _send(process, signal.SIGCONT)
 
     def replace_ended(self) -> None:
         """Note what ended by itself, and put another one in its place."""
@@ -97,3 +95,9 @@ class Workforce:
 
     def _last_words(self, name: str) -> Path:
         return self.folder / f"{name}.txt"
+
+
+def _send(process: ForkServerProcess, number: signal.Signals) -> None:
+    if process.pid is not None and process.is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
