@@ -135,7 +135,7 @@ class MailSignals:
             "email.inbound.failed",
             now,
             {
-                "message": {"folder": folder, "imap_uid": uid},
+                "message": {"folder": folder, "imap_uid": uid, "uidvalidity": uidvalidity},
                 "error_kind": "unknown",
                 "error_message": "Bridge did not hand out this mail, asked several times.",
             },
