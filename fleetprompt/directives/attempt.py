@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,9 @@ from fleetprompt.errors import (
 from fleetprompt.telemetry import events, tracing
 
 logger = logging.getLogger("fleetprompt.directives")
+
+# PostgreSQL's jsonb takes no NUL; an even number of backslashes before it is text about one.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _KIND_OF_PROBLEM: dict[type[FleetPromptError], ErrorKind] = {
     DatabaseUnavailableError: "network",
@@ -75,7 +79,7 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
 def _succeeded(kind: AnyDirectiveType, result: dict[str, Any]) -> Settlement:
     """Success, unless PostgreSQL could not keep the result: the work is done, and is not done again."""
     try:
-        fit = "\\u0000" not in json.dumps(result, allow_nan=False)
+        fit = not _NUL.search(json.dumps(result, allow_nan=False))
     except (TypeError, ValueError):
         fit = False
     if fit:

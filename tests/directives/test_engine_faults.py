@@ -41,7 +41,7 @@ class Kind(DirectiveParams):
 
 
 async def _answer(_context: HandlerContext, params: Kind) -> dict[str, Any]:
-    return UNFIT.get(params.result, {"good": True})
+    return UNFIT.get(params.result, {"said": "the text \\u0000 is no NUL"})
 
 
 TYPES: Mapping[str, AnyDirectiveType] = {
