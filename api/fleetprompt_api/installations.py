@@ -1,5 +1,6 @@
 """Installed packages: looking, configuring, connecting, running, switching off, removing."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,10 +11,8 @@ from starlette.requests import Request
 
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.wake import notify_directives
-from fleetprompt.errors import InvalidError
 from fleetprompt.packages import credentials, schemas, service
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import operations_of
 from fleetprompt.packages.runs import run_now
 from fleetprompt.packages.views import installation_details
 from fleetprompt.tenants.key_service import Identity
@@ -62,12 +61,23 @@ class Config(BaseModel):
 
 
 class NewConnection(BaseModel):
-    """The secret address of the other side. It goes in and never comes out again."""
+    """How to reach the other side: a secret address, or an address and a token.
+
+    It goes in and never comes out again. A token is kept together with its address, so that it is
+    never sent to another one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Annotated[Text, Field(max_length=63, examples=["mattermost"])]
+    kind: Annotated[Text, Field(max_length=63, examples=["mattermost", "mattermost_token"])]
     url: Secret
+    token: Secret | None = None
+
+    def secret(self) -> Secret:
+        """What is sealed."""
+        if self.token is None:
+            return self.url
+        return Secret(json.dumps({"token": self.token.reveal(), "url": self.url.reveal()}))
 
 
 class Verification(BaseModel):
@@ -131,15 +141,7 @@ async def configure_installation(
 async def connect_installation(
     installation_id: UUID, new: NewConnection, caller: PackagesWrite, platform: Platform
 ) -> Connected:
-    """Store a credential, in place of the one before, and try it without posting anything."""
-    async with platform.database.tenant(caller.tenant.schema) as session:
-        installation = await service.get_installation(session, installation_id)
-    operations = operations_of(installation.package)
-    if operations is not None and operations.credential_kind != new.kind:
-        raise InvalidError(
-            f"{installation.package} connects to {operations.credential_kind!r}.",
-            errors=[{"pointer": "/kind", "detail": f"must be {operations.credential_kind!r}"}],
-        )
+    """Store a credential, in place of the one of its kind before, and try it without posting anything."""
     installation, tried = await credentials.connect(
         platform.database,
         platform.vault,
@@ -147,8 +149,9 @@ async def connect_installation(
         platform.settings,
         caller.tenant,
         installation_id,
-        new.url,
+        new.secret(),
         actor_of(caller),
+        kind=new.kind,
         clock=platform.clock,
     )
     return Connected(

@@ -18,7 +18,11 @@ routes = router("installations")
 
 
 class OutboundMessageView(Wire):
-    """One message; ``destination`` never holds the secret address, and the text is not kept."""
+    """One message; ``destination`` never holds the secret address, and the text is not kept.
+
+    ``proof`` says how it is known that it was posted: by the ``answer``, or because it was seen there
+    (``read_back``). ``permalink`` leads to it where it is known.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -33,6 +37,10 @@ class OutboundMessageView(Wire):
     settled_at: datetime | None
     retry_after: datetime | None
     remote_id: str | None
+    permalink: str | None
+    proof: str | None
+    resolution: str | None
+    resolved_at: datetime | None
     error_kind: str | None
     error_message: str | None
     correlation_id: str | None
@@ -72,6 +80,8 @@ def _view(message: OutboundMessage) -> OutboundMessageView:
     view = OutboundMessageView.model_validate(message)
     if message.execution_id is not None:
         view.links["execution"] = f"/api/v1/executions/{message.execution_id}"
+    if message.resolved_by is not None:
+        view.links["resolved_by"] = f"/api/v1/directives/{message.resolved_by}"
     if message.directive_id is not None:
         view.links["directive"] = f"/api/v1/directives/{message.directive_id}"
     return view

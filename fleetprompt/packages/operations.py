@@ -4,10 +4,11 @@ A package offers these as ``OPERATIONS`` in its ``handlers.py``; the platform as
 package's slug and knows no package by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -85,3 +86,59 @@ def operations_of(slug: str) -> Operations | None:
     """The package's operations, None if it offers none; NotFoundError for an unknown package."""
     offered: Operations | None = getattr(registry.handlers_of(slug), "OPERATIONS", None)
     return offered
+
+
+@dataclass(frozen=True, slots=True)
+class Connectable:
+    """One kind of credential that a package connects with; see ``Operations``' own members."""
+
+    option: str
+    label: Callable[[Secret, Settings], str]
+    verify: Callable[[OutboundClient, Secret, Mapping[str, Any]], Awaitable[Verification]]
+
+
+def connectables_of(operations: Operations) -> Mapping[str, Connectable]:
+    """Every kind of credential that a package connects with.
+
+    Besides the one that each package has, ``further_connections`` may name others.
+    """
+    first = Connectable(operations.credential_option, operations.label, operations.verify)
+    further: Mapping[str, Connectable] = getattr(operations, "further_connections", {})
+    return {operations.credential_kind: first, **further}
+
+
+Resolution = Literal["look", "post_again", "give_up"]
+
+
+@runtime_checkable
+class PostingOperations(Operations, Protocol):
+    """What a package that posts messages offers besides, as its users' ways out of trouble."""
+
+    @property
+    def test_directive(self) -> str:
+        """The directive type of one test post."""
+
+    def used_kinds(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """The kinds of credentials that this configuration posts with."""
+
+    async def request_test(
+        self, session: AsyncSession, tenant: Tenant, installation: Installation, actor: Actor
+    ) -> tuple[Directive, Execution]:
+        """Ask for one test post."""
+
+    async def request_resolution(
+        self,
+        session: AsyncSession,
+        tenant: Tenant,
+        installation: Installation,
+        message_id: UUID,
+        resolution: Resolution,
+        actor: Actor,
+    ) -> Directive:
+        """Ask for something to be done about a message that was not certainly posted."""
+
+
+def posting_operations_of(slug: str) -> PostingOperations | None:
+    """The package's operations if it posts messages; NotFoundError for an unknown package."""
+    offered = operations_of(slug)
+    return offered if isinstance(offered, PostingOperations) else None

@@ -1,4 +1,4 @@
-"""Running an installation on demand, no oftener than the tenant may."""
+"""Running an installation on demand, and its test posts, no oftener than the tenant may."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,7 +10,8 @@ from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.models import Directive
 from fleetprompt.errors import ConflictError, RateLimitedError
 from fleetprompt.executions.models import Execution
-from fleetprompt.packages.operations import operations_of
+from fleetprompt.packages.models import Installation
+from fleetprompt.packages.operations import operations_of, posting_operations_of
 from fleetprompt.packages.service import INSTALLED, get_installation, require_administrator
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
@@ -37,12 +38,30 @@ async def run_now(
     operations = operations_of(installation.package)
     if operations is None:
         raise ConflictError(f"{installation.package} has nothing to run.")
+    _check_state(installation)
+    await _check_rate(session, installation_id, operations.run_directive, settings)
+    return await operations.request_run(session, tenant, installation, actor, now)
+
+
+async def post_test(
+    session: AsyncSession, tenant: Tenant, installation_id: UUID, actor: Actor, settings: Settings
+) -> tuple[Directive, Execution]:
+    """Ask for a test post: as ``run_now``, under a count of its own."""
+    require_administrator(actor)
+    installation = await get_installation(session, installation_id, lock=True)
+    operations = posting_operations_of(installation.package)
+    if operations is None:
+        raise ConflictError(f"{installation.package} posts nothing.")
+    _check_state(installation)
+    await _check_rate(session, installation_id, operations.test_directive, settings)
+    return await operations.request_test(session, tenant, installation, actor)
+
+
+def _check_state(installation: Installation) -> None:
     if installation.state not in INSTALLED:
         raise ConflictError(
             f"The installation is {installation.state}; it can be run once it is installed and on."
         )
-    await _check_rate(session, installation_id, operations.run_directive, settings)
-    return await operations.request_run(session, tenant, installation, actor, now)
 
 
 async def _check_rate(

@@ -21,7 +21,7 @@ from fleetprompt.errors import ConflictError, ForbiddenError, NotFoundError
 from fleetprompt.ids import new_id
 from fleetprompt.packages import registry
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import operations_of
+from fleetprompt.packages.operations import connectables_of, operations_of
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.models import IntegrationCredential
@@ -114,8 +114,8 @@ async def configure(
     given = dict(config)
     operations = operations_of(installation.package)
     if operations is not None:
-        option = operations.credential_option
-        given.setdefault(option, installation.config.get(option))
+        for connectable in connectables_of(operations).values():
+            given.setdefault(connectable.option, installation.config.get(connectable.option))
     checked = registry.validate_config(manifest, given).as_json()
     await _check_credential(session, installation, checked)
     checksum = registry.config_checksum(checked)
@@ -280,11 +280,12 @@ async def _latest_install(session: AsyncSession, installation: Installation) -> 
 async def _check_credential(
     session: AsyncSession, installation: Installation, config: Mapping[str, Any]
 ) -> None:
-    """NotFoundError unless the credential named in ``config`` is this installation's (trap 34)."""
+    """NotFoundError unless each credential named in ``config`` is this installation's (trap 34)."""
     operations = operations_of(installation.package)
-    named = config.get(operations.credential_option) if operations else None
-    if named is None:
-        return
-    found = await session.get(IntegrationCredential, UUID(named))
-    if found is None or found.installation_id != installation.id:
-        raise NotFoundError(f"There is no credential {named} of this installation.")
+    for kind, connectable in connectables_of(operations).items() if operations else ():
+        named = config.get(connectable.option)
+        if named is None:
+            continue
+        found = await session.get(IntegrationCredential, UUID(named))
+        if found is None or (found.installation_id, found.kind) != (installation.id, kind):
+            raise NotFoundError(f"There is no {kind} credential {named} of this installation.")

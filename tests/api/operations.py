@@ -16,6 +16,7 @@ from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.approvals.renewal import change_terms
 from fleetprompt.directives.types import find_type
 from fleetprompt.executions import service as executions
+from fleetprompt.outbound import ledger
 from fleetprompt.packages import service as packages
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.signals.replays.selection import Selection
@@ -55,6 +56,7 @@ BODIES: dict[str, Any] = {
     "install_package": {"config": {}},
     "configure_installation": {"config": {}},
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
+    "settle_outbound_message": {"action": "give_up"},
     "add_member": {"email": "new@example.org", "role": "viewer"},
     "issue_key": {"kind": "user", "name": "new", "role": "viewer", "scopes": ["signals:read"]},
     "approve_approval": {"hash": "0" * 64},
@@ -120,7 +122,16 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         await change_terms(session, kind, required=True, policy=ApprovalPolicy(), by=actor)
         waiting = await packages.disable(session, tenant, installation.id, actor)
         (approval,) = await approvals.list_approvals(session, directive_id=waiting.id)
-        execution = await executions.create(session, "test", directive_id=directive.id)
+        execution = await executions.create(
+            session, "test", directive_id=directive.id, installation_id=installation.id
+        )
+        message = await ledger.plan_and_claim(
+            session,
+            ledger.Intent(
+                "test:object", "mattermost", "chat.example.org#default", "ab" * 32,
+                execution_id=execution.id,
+            ),
+        )  # fmt: skip
         january = Selection(occurred_from=datetime(2026, 1, 1, tzinfo=UTC))
         replay = await ask_for_replay(session, tenant, january, live=False, actor=actor)
         signal_id = await emit(session, NewSignal(type="test.object", data={}))
@@ -135,6 +146,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,
+        "message_id": message.row.id,
         "replay_id": replay.id,
         "user_id": user_id,
         "key_id": key.id,

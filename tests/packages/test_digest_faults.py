@@ -18,6 +18,7 @@ from fleetprompt.executions import service as executions
 from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound import ledger
 from fleetprompt.outbound.http import OutboundClient
+from fleetprompt.outbound.transports.mattermost import ways
 from fleetprompt.packages.mattermost_daily_ops_digest import run as digest_run
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN, DigestParams
 from tests.doubles.mattermost import RunningMattermost
@@ -142,8 +143,8 @@ async def crash_at(
         "collect": (digest_run, "collect"),
         "claim": (ledger, "plan_and_claim"),
         "sending": (ledger, "begin_sending"),
-        "post": (digest_run, "post_webhook"),
-        "record": (digest_run, "record"),
+        "post": (ways, "post_webhook"),
+        "record": (ledger, "settle"),
         "end": (digest_run, "_ended"),
     }[name]
     original = getattr(owner, attribute)

@@ -80,6 +80,7 @@ def test_the_digest_is_registered_with_what_the_seed_asks_for() -> None:
         "mattermost.digest.generated",
         "mattermost.message.posted",
         "mattermost.message.failed",
+        "mattermost.message.given_up",
         "value.digest.posted",
     }
 

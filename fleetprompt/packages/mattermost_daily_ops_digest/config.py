@@ -17,14 +17,25 @@ from fleetprompt.errors import InvalidError
 from fleetprompt.outbound.transports.mattermost import parse_channel
 from fleetprompt.schedules.local_time import parse_time_of_day, validate_zone
 
+Mode = Literal["webhook", "bot", "hybrid"]
+
+# The name at the start of a team's addresses.
+_TEAM = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _UNSAFE_IN_URL = re.compile(r"[\s\x00-\x1f\x7f<>\"'`\\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked configuration. ``channel`` None means the webhook's own channel."""
+    """A checked configuration. ``channel`` None means the webhook's own channel.
 
+    ``mode`` says how it is posted: through a webhook, as a bot, or through a webhook and read back
+    with a token (docs/decisions/posting-once.md).
+    """
+
+    mode: Mode = "webhook"
     mattermost_credential_id: UUID | None = None
+    mattermost_token_id: UUID | None = None
+    team: str | None = None
     timezone: str = "UTC"
     schedule_time: str = "09:00"
     enabled: bool = True
@@ -35,6 +46,7 @@ class Config:
     post_as_username: str | None = None
     post_icon_url: str | None = None
     empty_window: Literal["post", "skip"] = "post"
+    silent_when_green: bool = True
 
     @property
     def zone(self) -> ZoneInfo:
@@ -49,13 +61,21 @@ class Config:
     def as_json(self) -> dict[str, Any]:
         """Every option with its value: what is stored and checksummed."""
         stored = asdict(self)
-        if self.mattermost_credential_id is not None:
-            stored["mattermost_credential_id"] = str(self.mattermost_credential_id)
+        for name in ("mattermost_credential_id", "mattermost_token_id"):
+            if stored[name] is not None:
+                stored[name] = str(stored[name])
         return stored
 
     def missing(self) -> tuple[str, ...]:
-        """Options without which nothing can be posted."""
-        return () if self.mattermost_credential_id else ("mattermost_credential_id",)
+        """Options without which nothing can be posted in this mode."""
+        return tuple(name for name in _NEEDED[self.mode] if not getattr(self, name))
+
+
+_NEEDED: Mapping[Mode, tuple[str, ...]] = {
+    "webhook": ("mattermost_credential_id",),
+    "bot": ("mattermost_token_id", "team", "channel"),
+    "hybrid": ("mattermost_credential_id", "mattermost_token_id", "team", "channel"),
+}
 
 
 def validate(config: Mapping[str, Any]) -> Config:
@@ -96,6 +116,16 @@ def _channel(value: str) -> str | None:
     return parse_channel(value) if value else None
 
 
+def _team(value: str) -> str | None:
+    name = value.strip()
+    if name and not _TEAM.fullmatch(name):
+        raise InvalidError(
+            "A team's name has 1 to 64 lower-case letters, digits and -, as at the start of its "
+            "channels' URLs; the name shown is another one."
+        )
+    return name or None
+
+
 def _llm_summary(value: bool) -> bool:
     if value:
         raise InvalidError(
@@ -130,6 +160,8 @@ def _icon_url(value: str) -> str:
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "mattermost_credential_id": _credential,
+    "mattermost_token_id": _credential,
+    "team": _team,
     "timezone": _timezone,
     "schedule_time": _schedule_time,
     "channel": _channel,

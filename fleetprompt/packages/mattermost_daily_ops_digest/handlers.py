@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,18 +13,39 @@ from fleetprompt.directives.types import DirectiveType, RetryPolicy
 from fleetprompt.errors import ErrorKind
 from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
-from fleetprompt.outbound.transports.mattermost import check_webhook, parse_webhook_url
+from fleetprompt.outbound.transports.mattermost import (
+    Check,
+    check_token,
+    check_webhook,
+    parse_webhook_url,
+    unseal_server,
+)
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
-from fleetprompt.packages.mattermost_daily_ops_digest.record import PROVIDER, digest_failed
+from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
+    KINDS_OF_MODE,
+    TOKEN,
+    WEBHOOK,
+)
+from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_test
+from fleetprompt.packages.mattermost_daily_ops_digest.record import post_failed
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import (
     RUN,
+    SETTLE,
+    TEST_POST,
     DigestParams,
+    SettleParams,
+    TestPostParams,
     request_manual_digest,
     request_scheduled_digest,
+    request_test_post,
 )
 from fleetprompt.packages.mattermost_daily_ops_digest.run import run_digest
+from fleetprompt.packages.mattermost_daily_ops_digest.settling import (
+    request_resolution,
+    settle_message,
+)
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import Verification
+from fleetprompt.packages.operations import Connectable, Resolution, Verification
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.schedules.slots import Schedule
 from fleetprompt.settings import Settings
@@ -48,9 +70,15 @@ _FAILING: Mapping[str, ErrorKind] = {
 class DigestOperations:
     """The digest's part in connecting, scheduling and running."""
 
-    credential_kind = PROVIDER
+    credential_kind = WEBHOOK
     credential_option = "mattermost_credential_id"
     run_directive = RUN
+    test_directive = TEST_POST
+
+    @property
+    def further_connections(self) -> Mapping[str, Connectable]:
+        """A token beside the webhook."""
+        return {TOKEN: Connectable("mattermost_token_id", _server_label, _verify_token)}
 
     def label(self, secret: Secret, settings: Settings) -> str:
         """The Mattermost server's host."""
@@ -62,12 +90,11 @@ class DigestOperations:
         """Ask the server whether it knows the webhook; posts nothing."""
         # What was accepted when it was stored is not judged again; the client judges the scheme.
         url = parse_webhook_url(secret.reveal(), allow_plain_http=True)
-        check = await check_webhook(client, url)
-        if check.ok:
-            return Verification("connected")
-        if check.verdict in _FAILING:
-            return Verification("failing", _FAILING[check.verdict], check.message)
-        return Verification("unverified", _UNVERIFIED[check.verdict], check.message)
+        return _verification(await check_webhook(client, url))
+
+    def used_kinds(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """What its mode posts and reads with."""
+        return KINDS_OF_MODE[digest_config.validate(config).mode]
 
     def schedule(self, config: Mapping[str, Any]) -> Schedule | None:
         """Daily at the configured time, once it is connected and unless it is paused."""
@@ -97,6 +124,50 @@ class DigestOperations:
         """The digest of the slot's window."""
         return await request_scheduled_digest(session, tenant, installation, slot)
 
+    async def request_test(
+        self, session: AsyncSession, tenant: Tenant, installation: Installation, actor: Actor
+    ) -> tuple[Directive, Execution]:
+        """One line to the configured channel."""
+        return await request_test_post(session, tenant, installation, actor)
+
+    async def request_resolution(
+        self,
+        session: AsyncSession,
+        tenant: Tenant,
+        installation: Installation,
+        message_id: UUID,
+        resolution: Resolution,
+        actor: Actor,
+    ) -> Directive:
+        """Look for a message, post it again, or give it up."""
+        return await request_resolution(
+            session, tenant, installation, message_id, resolution, actor
+        )
+
+
+def _server_label(secret: Secret, settings: Settings) -> str:
+    return unseal_server(secret.reveal(), allow_plain_http=settings.allow_plain_http).host
+
+
+async def _verify_token(
+    client: OutboundClient, secret: Secret, config: Mapping[str, Any]
+) -> Verification:
+    """Ask who the token is and what it may do; posts nothing."""
+    checked = digest_config.validate(config)
+    server = unseal_server(secret.reveal(), allow_plain_http=True)
+    posts = checked.mode == "bot"
+    return _verification(
+        await check_token(client, server, checked.team, checked.channel, posts=posts)
+    )
+
+
+def _verification(check: Check) -> Verification:
+    if check.ok:
+        return Verification("connected", None, check.message)
+    if check.verdict in _FAILING:
+        return Verification("failing", _FAILING[check.verdict], check.message)
+    return Verification("unverified", _UNVERIFIED[check.verdict], check.message)
+
 
 OPERATIONS = DigestOperations()
 
@@ -111,6 +182,23 @@ DIRECTIVE_TYPES = (
         run_digest,
         timeout=120.0,
         retry=RetryPolicy(max_attempts=6, first_bound=10.0, longest_bound=900.0),
-        after_failure=digest_failed,
+        after_failure=post_failed,
+    ),
+    DirectiveType(
+        TEST_POST,
+        "Posts one line to the digest's channel, to show that it works.",
+        TestPostParams,
+        post_test,
+        timeout=120.0,
+        retry=RetryPolicy(max_attempts=6, first_bound=10.0, longest_bound=900.0),
+        after_failure=post_failed,
+    ),
+    DirectiveType(
+        SETTLE,
+        "Looks for a message that was not certainly posted, posts it again, or gives it up.",
+        SettleParams,
+        settle_message,
+        timeout=120.0,
+        retry=RetryPolicy(max_attempts=10, first_bound=30.0, longest_bound=1800.0),
     ),
 )

@@ -20,6 +20,8 @@ from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.service import Tenant
 
 RUN = "digest.run"
+TEST_POST = "digest.test_post"
+SETTLE = "digest.settle"
 _MANUAL_WINDOW = timedelta(hours=24)
 
 
@@ -58,6 +60,30 @@ class DigestParams(DirectiveParams):
         """What makes it one message: the date or the run, not its time of day or looks (trap 21)."""
         which = self.local_date if self.trigger == "scheduled" else f"manual:{self.execution_id}"
         return f"mattermost_post:{tenant.slug}:{self.installation_id}:{which}"
+
+
+class TestPostParams(DirectiveParams):
+    """One test post, told of in one execution."""
+
+    __test__ = False  # not a test, whatever its name
+
+    installation_id: UUID
+    execution_id: UUID
+
+    def dedupe_key(self, tenant: Tenant) -> str:
+        """Of its own, so that it takes no digest's place (trap 20)."""
+        return f"mattermost_test:{tenant.slug}:{self.installation_id}:{self.execution_id}"
+
+
+class SettleParams(DirectiveParams):
+    """What to do about a message that was not certainly posted.
+
+    ``finish`` is the platform's own: look, and send what is certainly not there.
+    """
+
+    installation_id: UUID
+    message_id: UUID
+    action: Literal["look", "post_again", "give_up", "finish"]
 
 
 async def request_scheduled_digest(
@@ -115,6 +141,32 @@ async def request_manual_digest(
         installation_id=installation.id,
     )
     await _tell_requested(session, installation, directive, "manual")
+    return directive, execution
+
+
+async def request_test_post(
+    session: AsyncSession, tenant: Tenant, installation: Installation, actor: Actor
+) -> tuple[Directive, Execution]:
+    """The directive and execution of a test post."""
+    execution_id = new_id()
+    correlation_id = f"digest:{tenant.slug}:test:{execution_id}"
+    directive, _ = await request_directive(
+        session,
+        tenant,
+        TEST_POST,
+        TestPostParams(installation_id=installation.id, execution_id=execution_id),
+        idempotency_key=f"dir:digest_test:{tenant.slug}:{execution_id}",
+        actor=actor,
+        correlation_id=correlation_id,
+    )
+    execution = await executions.create(
+        session,
+        TEST_POST,
+        execution_id=execution_id,
+        correlation_id=correlation_id,
+        directive_id=directive.id,
+        installation_id=installation.id,
+    )
     return directive, execution
 
 

@@ -5,32 +5,23 @@ anything is sent, so the next attempt has the same text; the ledger decides whet
 (research/mattermost_digest.md, traps 6, 17 to 21).
 """
 
-import asyncio
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.errors import DatabaseUnavailableError, NotFoundError, OverloadedError
 from fleetprompt.executions.models import Execution
-from fleetprompt.outbound import ledger
-from fleetprompt.outbound.transports.mattermost import (
-    WebhookMessage,
-    WebhookUrl,
-    parse_webhook_url,
-    post_webhook,
-)
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
 from fleetprompt.packages.mattermost_daily_ops_digest.collect import Cut, Previous, collect
 from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
+from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
 from fleetprompt.packages.mattermost_daily_ops_digest.facts import Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_once
 from fleetprompt.packages.mattermost_daily_ops_digest.record import (
-    PROVIDER,
-    Digest,
-    record,
+    Posting,
+    Story,
     settle_slot,
     tell,
 )
@@ -40,11 +31,6 @@ from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
 from fleetprompt.packages.service import INSTALLED, get_installation
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.tenants.models import Organization
-from fleetprompt.vault.cipher import SealError
-from fleetprompt.vault.service import get_credential
-
-# Pauses in seconds while the database is away between a post and its entry in the ledger.
-_PAUSES = (0.2, 1.0, 3.0, 10.0)
 
 
 async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str, Any]:
@@ -58,18 +44,18 @@ async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str,
                 "ledger_state": "skipped",
                 "reason": f"the installation is {installation.state}",
             }
-        destination = await _destination(session, config)
+        destination = await destination_of(session, config)
     text = await _written(context, params, config)
-    digest = Digest(params, config, text, destination, params.dedupe_key(context.tenant))
+    told = {"destination": destination, "sha256": text.sha256, "line_count": text.line_count}
     if text.empty and config.empty_window == "skip":
         async with context.database.tenant(context.tenant.schema) as session:
             await settle_slot(session, params, "done")
-        return await _ended(context, digest, "skipped_empty")
-    url = await _webhook(context, config)
-    lease = await _claimed(context, digest)
-    if lease is not None:
-        await _send(context, digest, url, lease)
-    return await _ended(context, digest, "posted")
+        return await _ended(context, {"ledger_state": "skipped_empty"} | told)
+    posting = Posting(Story.of(context.directive, params), config, destination, text.sha256)
+    silent = config.silent_when_green and not text.failing
+    way = await open_way(context, config, text.text, silent=silent)
+    delivered = await post_once(context, posting, way, params.dedupe_key(context.tenant))
+    return await _ended(context, delivered | told)
 
 
 async def _written(context: HandlerContext, params: DigestParams, config: Config) -> DigestText:
@@ -111,8 +97,7 @@ async def _written(context: HandlerContext, params: DigestParams, config: Config
         await tell(
             session,
             "mattermost.digest.generated",
-            context.directive,
-            params,
+            Story.of(context.directive, params),
             sha256=text.sha256,
             line_count=text.line_count,
             counts=dict(text.counts),
@@ -149,110 +134,10 @@ async def _previous(session: AsyncSession, params: DigestParams, window: Window)
     )
 
 
-async def _destination(session: AsyncSession, config: Config) -> str:
-    """Server and channel, as people may see them."""
-    if config.mattermost_credential_id is None:
-        raise DirectiveFailed(
-            "validation", "Mattermost is not connected: paste the incoming webhook's URL."
-        )
-    try:
-        credential = await get_credential(session, config.mattermost_credential_id)
-    except NotFoundError:
-        raise DirectiveFailed(
-            "auth", "The Mattermost connection was removed. Connect Mattermost again."
-        ) from None
-    return f"{credential.label}#{config.channel or 'default'}"
-
-
-async def _webhook(context: HandlerContext, config: Config) -> WebhookUrl:
-    assert config.mattermost_credential_id is not None  # noqa: S101 - _destination has checked
-    try:
-        secret = await context.vault.open_credential(
-            context.tenant, config.mattermost_credential_id
-        )
-    except (SealError, NotFoundError) as error:
-        raise DirectiveFailed(
-            "auth", f"The stored webhook cannot be used: {error.detail} Connect Mattermost again."
-        ) from None
-    return parse_webhook_url(secret.reveal(), allow_plain_http=context.settings.allow_plain_http)
-
-
-async def _claimed(context: HandlerContext, digest: Digest) -> ledger.Lease | None:
-    """The right to send, or None if it was posted before; raises if it must not be sent now."""
-    async with context.database.tenant(context.tenant.schema) as session:
-        entry = await ledger.plan_and_claim(
-            session,
-            ledger.Intent(
-                dedupe_key=digest.dedupe_key,
-                provider=PROVIDER,
-                destination=digest.destination,
-                content_sha256=digest.text.sha256,
-                correlation_id=context.directive.correlation_id,
-                directive_id=context.directive.id,
-                execution_id=context.execution.id,
-            ),
-        )
-    if entry.lease is not None or entry.state == "posted":
-        return entry.lease
-    message = entry.error_message or f"the message is {entry.state}"
-    match entry.state:
-        case "unknown":
-            raise OutcomeUnknown(message, error_kind=_kind(entry.error_kind))
-        case "rejected":
-            raise DirectiveFailed(_kind(entry.error_kind), message)
-        case "retryable":
-            raise DirectiveFailed(_kind(entry.error_kind), message, retry_after=entry.wait)
-    raise DirectiveFailed(
-        "network", "Another attempt is sending this digest.", retry_after=entry.wait + 1
-    )
-
-
-async def _send(
-    context: HandlerContext, digest: Digest, url: WebhookUrl, lease: ledger.Lease
-) -> None:
-    """Post and record what became of it; raises unless it was posted."""
-    message = WebhookMessage(
-        text=digest.text.text,
-        channel=digest.config.channel,
-        username=digest.config.post_as_username,
-        icon_url=digest.config.post_icon_url,
-        props={"fleetprompt": {"key": digest.dedupe_key}},
-    )
-    async with context.database.tenant(context.tenant.schema) as session:
-        await ledger.begin_sending(session, lease)
-    outcome = await post_webhook(context.http, url, message)
-    for pause in (*_PAUSES, None):
-        try:
-            async with context.database.tenant(context.tenant.schema) as session:
-                await record(session, context, digest, lease, outcome)
-            break
-        except (DatabaseUnavailableError, OverloadedError):
-            if pause is None:
-                raise
-            await asyncio.sleep(pause)
-    if outcome.state == "posted":
-        return
-    await _keep_state(context, outcome.state)
-    if outcome.state == "unknown":
-        raise OutcomeUnknown(outcome.message, error_kind=outcome.error_kind or "unknown")
-    raise DirectiveFailed(
-        outcome.error_kind or "unknown", outcome.message, retry_after=outcome.retry_after_seconds
-    )
-
-
-async def _ended(context: HandlerContext, digest: Digest, ledger_state: str) -> dict[str, Any]:
-    await _keep_state(context, ledger_state)
-    return {
-        "ledger_state": ledger_state,
-        "destination": digest.destination,
-        "sha256": digest.text.sha256,
-        "line_count": digest.text.line_count,
-    }
-
-
-async def _keep_state(context: HandlerContext, ledger_state: str) -> None:
-    await context.execution.keep({**(context.execution.result or {}), "ledger_state": ledger_state})
-
-
-def _kind(stored: str | None) -> Any:
-    return stored or "unknown"
+async def _ended(context: HandlerContext, result: dict[str, Any]) -> dict[str, Any]:
+    kept = dict(context.execution.result or {})
+    kept["ledger_state"] = result["ledger_state"]
+    if result.get("permalink"):
+        kept["permalink"] = result["permalink"]
+    await context.execution.keep(kept)
+    return result
