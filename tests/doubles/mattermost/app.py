@@ -3,12 +3,14 @@
 import asyncio
 import json
 import math
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .page import page, summary
 from .rest import rest
@@ -85,6 +87,7 @@ class _Front:
         if path.startswith("/_double/") or (scope["method"] == "GET" and path == "/"):
             await self._app(scope, receive, send)
             return
+        send = self._dated(send)
         self._state.requests.append(Received(scope["method"], path))
         if self._state.behaviour.delay_seconds:
             await asyncio.sleep(self._state.behaviour.delay_seconds)
@@ -95,6 +98,17 @@ class _Front:
         inner = path.removeprefix(self._state.behaviour.subpath) or "/"
         await self._app({**scope, "path": inner, "raw_path": inner.encode()}, receive, send)
 
+    def _dated(self, send: Send) -> Send:
+        """With the ``Date`` of the server's own clock."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(datetime.fromtimestamp(self._state.now(), UTC), usegmt=True)
+                message["headers"] = [*message["headers"], (b"date", date.encode())]
+            await send(message)
+
+        return dated
+
     def _early_answer(self, request: Request) -> Response | None:
         switches = self._state.behaviour
         path = request.url.path
@@ -102,7 +116,7 @@ class _Front:
             return RedirectResponse(str(request.url.replace(scheme="https")), 301)
         if switches.proxy in _PROXY_PAGES:
             return html_response(*_PROXY_PAGES[switches.proxy])
-        if switches.rate_limited:
+        if self._state.is_limited():
             return plain_response(
                 429, "limit exceeded\n", _limit_headers(switches.retry_after_seconds)
             )

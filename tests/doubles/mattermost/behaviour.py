@@ -7,6 +7,7 @@ Fault = Literal[
     "none",
     "drop_before_save",
     "drop_after_save",
+    "save_after_drop",
     "reset_after_save",
     "stall_after_save",
     "error_after_save",
@@ -54,6 +55,8 @@ class Behaviour:
     max_post_runes: int = 16_383
 
     rate_limited: bool = False
+    rate_limit_requests: int | None = None
+    """How many requests are limited, counted down; unset: all of them."""
     retry_after_seconds: int = 7
 
     proxy: Proxy = "none"
@@ -67,6 +70,8 @@ class Behaviour:
     save_seconds: float = 0.0
     """Wait between taking a REST post in hand and saving it; a twin sees it pending."""
     stall_seconds: float = 30.0
+    late_save_seconds: float = 1.0
+    """After `save_after_drop` has cut the connection, the post is saved this much later."""
 
     personal_tokens_enabled: bool = True
     token_expired: bool = False
@@ -78,6 +83,10 @@ class Behaviour:
     """Application servers behind the balancer, asked in turn; they do not share pending posts."""
     replica_lag_seconds: float = 0.0
     """Reads do not see what changed within this time."""
+    replicas: int = 1
+    """Databases that are read in turn; only the first of them lags."""
+    bot_is_member: bool = True
+    bot_may_read: bool = True
     clock_offset_seconds: float = 0.0
     """Moves the server's clock, so that a time to live passes without waiting."""
 

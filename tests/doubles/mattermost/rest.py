@@ -17,6 +17,7 @@ from .wire import (
     idle,
     multipart_fields,
     read_body,
+    save_after_drop,
 )
 
 _COOKIE = "MMAUTHTOKEN"
@@ -46,6 +47,14 @@ async def _dispatch(state: State, request: Request) -> Response:
             return await _create_post(state, request, authenticate(state, request))
         case ["GET", "posts", post_id]:
             return _get_post(state, authenticate(state, request), post_id)
+        case ["PUT", "posts", post_id, "patch"]:
+            return await _patch_post(state, request, authenticate(state, request), post_id)
+        case ["DELETE", "posts", post_id]:
+            return _delete_post(state, authenticate(state, request), post_id)
+        case ["POST", "teams", team_id, "posts", "search"]:
+            return await _search(state, request, authenticate(state, request), team_id)
+        case ["GET", "channels", channel_id, "members", user_id]:
+            return _member(state, authenticate(state, request), channel_id, user_id)
         case ["GET", "channels", channel_id, "posts"]:
             return _channel_posts(state, request, authenticate(state, request), channel_id)
         case ["POST", "files"]:
@@ -90,6 +99,8 @@ def _user_json(user: User) -> dict[str, Any]:
 
 
 def _may_read(state: State, user: User, channel: Channel) -> bool:
+    if user.is_bot and not state.behaviour.bot_may_read:
+        return False
     if channel.team_id == state.other_team_id:
         return False
     if channel.type == "P":
@@ -129,6 +140,57 @@ def _get_post(state: State, user: User, post_id: str) -> Response:
     raise AppError(404, "app.post.get.app_error")
 
 
+def _member(state: State, user: User, channel_id: str, user_id: str) -> Response:
+    channel = state.channels.get(channel_id)
+    if channel is None or channel.team_id == state.other_team_id:
+        raise _forbidden()
+    wanted = user if user_id == "me" else state.users.get(user_id)
+    if wanted is None or (wanted.is_bot and not state.behaviour.bot_is_member):
+        raise AppError(404, "app.channel.get_member.missing.app_error")
+    return _json({"channel_id": channel.id, "user_id": wanted.id, "roles": "channel_user"})
+
+
+def _own_post(state: State, user: User, post_id: str) -> Post:
+    for post in state.posts:
+        if post.id == post_id and not post.delete_at and post.user_id == user.id:
+            return post
+    raise _forbidden()
+
+
+async def _patch_post(state: State, request: Request, user: User, post_id: str) -> Response:
+    """A new text or new props; the row changes in place and is given by ``since`` again."""
+    post = _own_post(state, user, post_id)
+    wanted = json.loads(await read_body(request, state.behaviour.max_payload_bytes))
+    post.message = str(wanted.get("message", post.message))
+    post.props = dict(wanted.get("props", post.props))
+    post.edit_at = post.update_at = state.now_ms()
+    return _json(post.as_json())
+
+
+def _delete_post(state: State, user: User, post_id: str) -> Response:
+    state.delete_post(_own_post(state, user, post_id).id)
+    return _json({"status": "OK"})
+
+
+async def _search(state: State, request: Request, user: User, team_id: str) -> Response:
+    """Every word of ``terms`` in a living post that the user may read; never the props."""
+    wanted = json.loads(await read_body(request, state.behaviour.max_payload_bytes))
+    words = str(wanted.get("terms", "")).lower().split()
+    if not words:
+        raise AppError(400, "api.context.invalid_body_param.app_error")
+    found = [
+        post
+        for post in state.posts
+        if not post.delete_at
+        and state.channels[post.channel_id].team_id == team_id
+        and _may_read(state, user, state.channels[post.channel_id])
+        and all(word in post.message.lower() for word in words)
+    ]
+    return _json(
+        {"order": [p.id for p in found], "posts": {p.id: p.as_json() for p in found}, "matches": {}}
+    )
+
+
 def _channel_posts(state: State, request: Request, user: User, channel_id: str) -> Response:
     """Newest first by page, or what changed after ``since``: at most 1000 rows in no order."""
     _readable_channel(state, user, channel_id)
@@ -138,9 +200,8 @@ def _channel_posts(state: State, request: Request, user: User, channel_id: str) 
         per_page = min(int(request.query_params.get("per_page", "60")), 200)
     except ValueError as error:
         raise AppError(400, "api.context.invalid_param.app_error") from error
-    newest_seen = (state.now() - state.behaviour.replica_lag_seconds) * 1000
-    if not state.behaviour.replica_lag_seconds:
-        newest_seen = float("inf")
+    lag = state.lag_of_next_replica()
+    newest_seen = (state.now() - lag) * 1000 if lag else float("inf")
     rows = [p for p in state.posts if p.channel_id == channel_id and p.update_at <= newest_seen]
     if since:
         rows = sorted((p for p in rows if p.update_at > since), key=lambda p: p.id)[:_SINCE_LIMIT]
@@ -170,9 +231,14 @@ async def _create_post(state: State, request: Request, user: User) -> Response:
     channel = state.channels.get(wanted["channel_id"])
     if channel is None or not _may_read(state, user, channel):
         raise _forbidden()
+    if user.is_bot and not state.behaviour.bot_is_member:
+        raise _forbidden()
     silent = request.query_params.get("silent") == "true"
     if silent and not user.is_bot:
         raise AppError(403, "api.post.create_post.silent_notification.app_error")
+    priority = wanted["metadata"].get("priority") or {}
+    if silent and priority.get("persistent_notifications"):
+        raise AppError(400, "api.post.create_post.silent_persistent_notification.app_error")
     key = wanted["pending_post_id"]
     pending = state.pending_of_next_node()
     known = pending.get(key, state.now()) if key else None
@@ -187,6 +253,14 @@ async def _create_post(state: State, request: Request, user: User) -> Response:
         return _json(earlier.as_json(), 201)
     if key:
         pending.set(key, "", state.now())
+    if fault == "save_after_drop":
+
+        def save() -> None:
+            late = _save(state, user, channel, wanted, silent)
+            if key:
+                pending.set(key, late.id, state.now())
+
+        return await save_after_drop(state, request, save)
     try:
         if state.behaviour.save_seconds:
             await idle(request, state.behaviour.save_seconds)
@@ -211,6 +285,7 @@ def _post_fields(body: bytes) -> dict[str, Any]:
         "pending_post_id": "",
         "file_ids": [],
         "props": {},
+        "metadata": {},
     }
     try:
         given = json.loads(body)

@@ -45,6 +45,7 @@ def make_server(state: State) -> Server:
         log_level="error",
         access_log=False,
         server_header=False,
+        date_header=False,
         timeout_graceful_shutdown=1,
     )
     return Server(config)

@@ -71,6 +71,7 @@ class Post:
     mentions: Mentions = field(default_factory=Mentions)
     update_at: int = 0
     delete_at: int = 0
+    edit_at: int = 0
     id: str = field(default_factory=make_id)
 
     def as_json(self, pending_post_id: str = "") -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Post:
             "id": self.id,
             "create_at": self.create_at,
             "update_at": self.update_at,
-            "edit_at": 0,
+            "edit_at": self.edit_at,
             "delete_at": self.delete_at,
             "is_pinned": False,
             "user_id": self.user_id,
@@ -188,6 +189,7 @@ class State:
             self.requests: list[Received] = []
             self.pending: dict[int, PendingPosts] = {}
             self._turn = 0
+            self._read_turn = 0
             self._last_ms = 0
 
     def _channel(self, name: str, display_name: str, **more: Any) -> Channel:
@@ -239,6 +241,23 @@ class State:
             node = self._turn % max(1, self.behaviour.nodes)
             self._turn += 1
             return self.pending.setdefault(node, PendingPosts())
+
+    def lag_of_next_replica(self) -> float:
+        """Seconds that the database whose turn it is to be read lags behind."""
+        with self.lock:
+            replica = self._read_turn % max(1, self.behaviour.replicas)
+            self._read_turn += 1
+            return self.behaviour.replica_lag_seconds if replica == 0 else 0.0
+
+    def is_limited(self) -> bool:
+        """Whether this request is over the limit; counts down where a count is set."""
+        with self.lock:
+            switches = self.behaviour
+            if not switches.rate_limited or switches.rate_limit_requests == 0:
+                return False
+            if switches.rate_limit_requests is not None:
+                switches.rate_limit_requests -= 1
+            return True
 
     def delete_post(self, post_id: str) -> None:
         """What a person does in the channel: the row stays, marked deleted."""

@@ -21,6 +21,7 @@ from .wire import (
     multipart_fields,
     plain_response,
     read_body,
+    save_after_drop,
 )
 
 _HOOK_ID = re.compile(r"[A-Za-z0-9]+")
@@ -67,6 +68,8 @@ async def incoming_webhook(state: State, request: Request) -> Response:
         if fault == "drop_before_save":
             return await cut_connection(request, reset=False)
         payload = _decode(media_type, body)
+        if fault == "save_after_drop":
+            return await save_after_drop(state, request, lambda: _handle(state, hook_id, payload))
         _handle(state, hook_id, payload)
     except AppError as error:
         return error_response(state, _as_generation(state, error, hook_id, media_type))
@@ -168,6 +171,8 @@ def _handle(state: State, hook_id: str, payload: Payload) -> None:
         raise AppError(400, _INVALID_PARAM)
     if payload.priority and not payload.priority.get("priority"):
         raise AppError(400, _INVALID_PARAM)
+    if payload.silent and payload.priority.get("persistent_notifications"):
+        raise AppError(400, "web.incoming_webhook.silent_persistent_notification.app_error")
     _save(state, hook, channel, payload)
 
 

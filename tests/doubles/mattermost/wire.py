@@ -4,7 +4,7 @@ import asyncio
 import email.policy
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email.parser import BytesParser
 from html import escape
 from typing import cast
@@ -103,6 +103,22 @@ async def cut_connection(request: Request, *, reset: bool) -> Response:
         transport.close()
     await idle(request, 5.0)
     return Response()
+
+
+_late: set[asyncio.Task[None]] = set()
+
+
+async def save_after_drop(state: State, request: Request, save: Callable[[], object]) -> Response:
+    """Cut the connection, and save later: the request was on its way all the time."""
+
+    async def later() -> None:
+        await asyncio.sleep(state.behaviour.late_save_seconds)
+        save()
+
+    task = asyncio.create_task(later())
+    _late.add(task)
+    task.add_done_callback(_late.discard)
+    return await cut_connection(request, reset=False)
 
 
 async def idle(request: Request, seconds: float) -> None:
