@@ -19,6 +19,7 @@ from fleetprompt.outbound.http import OutboundClient, OutboundError, Reply
 from fleetprompt.outbound.ledger import Mark
 from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.sighting import Sighting
+from fleetprompt.outbound.transports.mattermost.post import is_page
 from fleetprompt.outbound.transports.mattermost.server import (
     Server,
     decode,
@@ -259,7 +260,7 @@ async def _get(
         reply = await server.request(client, "GET", path, read_limit=read_limit)
     except OutboundError as error:
         return failure(error)
-    return reply if reply.status == 200 else refusal(reply, told)
+    return refusal(reply, told) if reply.status != 200 or is_page(reply) else reply
 
 
 def harmless(outcome: Outcome) -> Outcome:
