@@ -187,7 +187,7 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         base.chmod(0o755)
-        pin = _certificate(base)
+        pin = bridge_certificate(base)
         root = os.geteuid() == 0
         me = pwd.getpwuid(os.geteuid())
         owner = pwd.getpwnam("nobody") if root else me
@@ -222,8 +222,8 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
             server.stop()
 
 
-def _certificate(base: Path) -> str:
-    """A certificate as Bridge makes it: its own authority, for 127.0.0.1 alone."""
+def bridge_certificate(base: Path) -> str:
+    """A certificate as Bridge makes it, for 127.0.0.1 alone, as files; its fingerprint."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)

@@ -127,7 +127,19 @@ def test_problems_name_file_and_key(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert told.err == (f"{path}: mailbox.idel is not an option; do you mean mailbox.idle?\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["config"], ["run"], ["--verbose"], ["init", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["config"],
+        ["queue"],
+        ["--verbose"],
+        ["init", "x"],
+        ["pair", "code"],
+        ["queue", "drop"],
+        ["audit"],
+    ],
+)
 def test_a_command_line_that_is_not_understood_ends_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,9 +154,42 @@ def test_only_what_works_is_offered(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     offered = capsys.readouterr().out
     assert "Exit codes: 0" in offered
-    assert "init" in offered
-    for later in ("pair", "doctor", "backfill", "queue"):
+    for now in ("init", "run", "status", "doctor", "queue", "audit", "backfill", "explain-payload"):
+        assert now in offered
+    for later in ("pair", "service"):
         assert later not in offered
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["status"],
+        ["doctor"],
+        ["audit", "--since", "2026-01-31"],
+        ["backfill", "--since", "2026-01-31T09:00:00+01:00"],
+        ["explain-payload", "7"],
+        ["queue", "list"],
+        ["queue", "retry", "--all"],
+        ["secrets", "list"],
+        ["secrets", "set", "api-key"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_needs_a_profile_and_says_so(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--json", "--profile", str(tmp_path / "none")]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert "fleetprompt-edge init" in told["problems"][0]["message"]
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", ""])
+def test_a_time_that_is_none_is_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["audit", "--since", wrong])
+    assert "such as 2026-01-31" in capsys.readouterr().err
 
 
 def test_the_profile_is_found_by_argument_environment_and_folder(
