@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from fleetprompt.signals.envelope import Accepted
-from fleetprompt.signals.ingest import SignalWriter, Stored
+from fleetprompt.signals.ingest import SignalWriter
+from fleetprompt.signals.submitted import Stored
 
 
 async def _answer_at_once(

@@ -28,7 +28,8 @@ from fleetprompt.signals.envelope import (
     read_many,
     read_one,
 )
-from fleetprompt.signals.ingest import SignalWriter, Stored
+from fleetprompt.signals.ingest import SignalWriter
+from fleetprompt.signals.submitted import Stored
 from fleetprompt.telemetry import events
 from fleetprompt.tenants.key_service import Identity, KeyRing
 from fleetprompt.tenants.keys import Scope

@@ -16,6 +16,7 @@ from fleetprompt.errors import DatabaseUnavailableError, FleetPromptError, Inval
 from fleetprompt.ids import new_id
 from fleetprompt.settings import Settings
 from fleetprompt.signals.envelope import Accepted, Producer, read_one
+from fleetprompt.signals.flush import Flusher
 from fleetprompt.signals.handlers import DirectiveRequest, Handlers, SignalView
 from fleetprompt.signals.ingest import SignalWriter
 from fleetprompt.tenants.service import Tenant
@@ -95,18 +96,18 @@ async def test_what_a_faulty_handler_asks_for_loses_no_signal(
 async def test_an_error_that_nobody_foresaw_ends_no_writer(
     settings: Settings, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = SignalWriter._commit
+    commit = Flusher._commit
     failures = [
         RuntimeError("unforeseen"),
         psycopg.errors.FeatureNotSupported("cached plan must not change result type"),
     ] * 4
 
-    async def fail_first(self: SignalWriter, connection: Any, taken: Any) -> Any:
+    async def fail_first(self: Flusher, connection: Any, taken: Any) -> Any:
         if failures:
             raise failures.pop()
         return await commit(self, connection, taken)
 
-    monkeypatch.setattr(SignalWriter, "_commit", fail_first)
+    monkeypatch.setattr(Flusher, "_commit", fail_first)
     writer = SignalWriter(application_url(settings), settings)
     await writer.start()
     try:
@@ -135,7 +136,7 @@ async def test_a_comparison_that_fails_neither_fails_nor_repeats_what_was_stored
             raise psycopg.errors.InsufficientPrivilege("permission denied")
 
         with monkeypatch.context() as patched:
-            patched.setattr(SignalWriter, "_compare", refuse)
+            patched.setattr(Flusher, "_compare", refuse)
             answers = await asyncio.gather(
                 submit(writer, first.schema, one(dedupe_key="known")),
                 submit(writer, second.schema, one()),
