@@ -17,7 +17,10 @@ from fleetprompt_edge.errors import (
     CertificateError,
 )
 from fleetprompt_edge.imap.connection import HEADER_LIMIT, BridgeSession
+from fleetprompt_edge.ingest import fetching
 from fleetprompt_edge.ingest.reader import Watched
+from fleetprompt_edge.mail.snippet import part_text
+from fleetprompt_edge.mail.structure import Part
 from fleetprompt_edge.profile import Imap
 from fleetprompt_edge.running.door import GRACE, BridgeNotReadyError, Door
 from fleetprompt_edge.running.health import Health
@@ -193,6 +196,25 @@ def test_trap_18_a_mail_that_ends_the_connection_holds_up_no_other(house: House)
         house.clock.turn(7200)
         house.turns(1)
     assert len(house.desk.queued("email.inbound.failed")) == 1
+
+
+def test_a_mail_that_this_program_cannot_cope_with_holds_up_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cope(raw: bytes, part: Part) -> str:
+        return part_text(raw, part) if raw != b"text 2" else str(1 // 0)
+
+    monkeypatch.setattr(fetching, "part_text", cope)
+    house.begin()
+    for uid in (1, 2, 3):
+        house.add(uid)
+    house.turns(1)
+    assert house.desk.subjects() == ["s1", "s3"]
+    for _ in range(8):
+        house.clock.turn(3600 * 3)
+        house.turns(1)
+    assert house.desk.subjects() == ["s1", "s3", "s2"]
+    assert [one["data"].get("incomplete") for one in house.desk.queued()] == [None, None, True]
 
 
 def test_trap_3_and_26_a_refused_login_is_tried_seldom_and_first_taken_for_a_start(

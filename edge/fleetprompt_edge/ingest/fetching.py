@@ -7,8 +7,9 @@ halved until the bad one stands alone (trap 18).
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from fleetprompt_edge.errors import BridgeRefusedError
+from fleetprompt_edge.errors import BridgeRefusedError, EdgeError
 from fleetprompt_edge.imap.session import Head, Section, Session
+from fleetprompt_edge.log import logger
 from fleetprompt_edge.mail.classify import classified, delivery_status
 from fleetprompt_edge.mail.headers import Headers
 from fleetprompt_edge.mail.signals import Mail
@@ -68,6 +69,11 @@ class Fetcher:
             try:
                 mails.append(self._with_text(session, mail))
             except BridgeRefusedError:
+                refused.append(head.uid)
+            except EdgeError:
+                raise
+            except Exception:  # noqa: BLE001 - a mail we cannot cope with holds up no other
+                logger.exception("a mail could not be read", extra={"uid": head.uid})
                 refused.append(head.uid)
         return mails, refused
 
