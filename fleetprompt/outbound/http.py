@@ -20,7 +20,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -95,6 +95,19 @@ class OutboundClient:
         # Certificates from SSL_CERT_FILE or SSL_CERT_DIR if set, so that an operator's own
         # authority can be trusted; nothing else is taken from the environment.
         self._ssl_context = ssl_context or httpx.create_ssl_context()
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Which certificates are trusted."""
+        return self._ssl_context
+
+    async def vetted_addresses(self, host: str, port: int) -> Sequence[str]:
+        """Where a connection of another protocol may go; RefusedError or ConnectFailedError."""
+        backend = PinnedBackend(host, self._resolver, self._allowed)
+        try:
+            return await backend.vetted_addresses(host, port)
+        except httpcore.ConnectError:
+            raise ConnectFailedError(host, backend.problem) from None
 
     async def request(
         self,

@@ -50,7 +50,7 @@ class PinnedBackend(httpcore.AnyIOBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, vet, then try the addresses in turn."""
-        for address in await self._vetted_addresses(host, port):
+        for address in await self.vetted_addresses(host, port):
             try:
                 stream = await super().connect_tcp(
                     address, port, _CONNECT_SECONDS, local_address, socket_options
@@ -69,7 +69,8 @@ class PinnedBackend(httpcore.AnyIOBackend):
             raise httpcore.WriteTimeout
         self.request_started = True
 
-    async def _vetted_addresses(self, host: str, port: int) -> Sequence[str]:
+    async def vetted_addresses(self, host: str, port: int) -> Sequence[str]:
+        """The host's addresses, resolved once, if all may be reached; RefusedError or ConnectError."""
         addresses: Sequence[str] = []
         if as_literal(host) is not None:
             addresses = [host]
