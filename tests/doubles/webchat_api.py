@@ -424,9 +424,7 @@ class WebchatApi(HttpServer):
         self.conversations[found.id] = found
         found.consent = body.get("consent")
         found.page_url = body.get("page_url")
-        found.contact |= {
-            name: value for name, value in (body.get("contact") or {}).items() if value
-        }
+        found.contact |= named(body.get("contact") or {})
         found.identity = body.get("identity") or found.identity
         return answer_json(
             200 if mine else 201, {"conversation": found.wire(), "contact": found.contact}
@@ -472,7 +470,7 @@ class WebchatApi(HttpServer):
         found = self._mine(body.get("conversation_id"), visitor)
         if found is None:
             return problem_answer(404, "not-found")
-        found.contact |= {name: body[name] for name in ("name", "email") if body.get(name)}
+        found.contact |= named(body)
         return answer_json(200, {"contact": found.contact})
 
     def _end(self, body: Json, visitor: str) -> Answer:
@@ -569,6 +567,11 @@ class WebchatApi(HttpServer):
         for queue, found in self._streams:
             if found is conversation:
                 queue.put_nowait((kind, data))
+
+
+def named(contact: Json) -> Json:
+    """Name and address; other fields are ignored, and an empty one is the same as none."""
+    return {name: contact[name] for name in ("name", "email") if contact.get(name)}
 
 
 def answer_json(status: int, body: Json) -> Answer:

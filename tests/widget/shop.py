@@ -1,6 +1,7 @@
 """A shop's website under the strictest policy a site can have, and what a visitor does on it."""
 
 import asyncio
+import re
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -105,7 +106,10 @@ def begin(page: Page, text: str = "Do you ship to Iceland?") -> None:
 
 
 def delivered(page: Page) -> Locator:
-    return dialog(page).locator("[role=log] > .me")
+    """The visitor's messages that the server has."""
+    return dialog(page).locator("[role=log] > .me").filter(
+        has_not_text=re.compile("Sending|Not sent")
+    )
 
 
 def sending(page: Page) -> Locator:

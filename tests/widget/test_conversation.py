@@ -1,13 +1,37 @@
-"""A whole conversation in Chromium, under ``default-src 'none'``, Trusted Types and a nonce."""
+"""A whole conversation in Chromium, under ``default-src 'none'``, Trusted Types and a nonce.
+
+The fixture ``context`` fails every one of these tests for a single violation of the policy.
+"""
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.doubles.webchat_api import WebchatApi
-from tests.widget.shop import begin, bubbles, dialog, field, note, own, say
+from tests.widget.shop import (
+    agree,
+    begin,
+    bubbles,
+    delivered,
+    dialog,
+    field,
+    launcher,
+    lines,
+    note,
+    open_chat,
+    own,
+    say,
+)
+
+pytestmark = pytest.mark.slow
 
 Visit = Callable[..., Page]
+
+STORED = """async () => [
+  document.cookie.length, localStorage.length, sessionStorage.length,
+  (await indexedDB.databases()).length, (await caches?.keys?.() ?? []).length]"""
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
 def test_trap_25_a_whole_conversation_under_the_strictest_policy(
@@ -20,9 +44,273 @@ def test_trap_25_a_whole_conversation_under_the_strictest_policy(
     expect(note(page)).to_have_text("Anna is typing …")
     api.reply("Yes, within a week: https://shop.example/shipping.")
     expect(dialog(page).get_by_role("link", name="https://shop.example/shipping")).to_be_visible()
+    expect(lines(page).last).to_contain_text("Anna")
     expect(note(page)).to_be_empty()
     say(page, "Thanks!")
     expect(field(page)).to_have_value("")
-    page.wait_for_timeout(300)
+    expect(delivered(page)).to_have_count(2)
     assert own(page) == ["Do you ship to Iceland?", "Thanks!"]
     assert bubbles(page)[0] == "Hello! How can we help you today?"
+
+
+def test_trap_26_a_visitor_who_does_not_ask_costs_one_request_and_nothing_else(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    expect(launcher(page)).to_be_visible()
+    page.wait_for_timeout(300)
+    assert [one.path for one in api.requests] == ["/widget/v1/loader.js"]
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    begin(page)
+    assert hosts == {api.origin.removeprefix("http://")}
+
+
+def test_trap_12_no_token_and_no_secret_is_in_any_address(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page)
+    api.reply("Yes.")
+    expect(lines(page)).to_have_count(3)
+    page.reload()
+    open_chat(page)
+    secrets = {*api.tokens, *(visitor for visitor, _, _ in api.tokens.values())}
+    assert len(secrets) >= 3
+    assert not any(secret in one.target for one in api.requests for secret in secrets)
+    events = [one for one in api.api_requests() if one.path.endswith("/events")]
+    assert all(one.headers["authorization"].startswith("Bearer ") for one in events)
+
+
+def test_trap_18_nothing_is_stored_before_consent(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    assert page.evaluate(STORED) == [0, 0, 0, 0, 0]
+    open_chat(page)
+    say(page, "Hello?")
+    expect(dialog(page).get_by_role("button", name="Agree")).to_be_focused()
+    assert page.evaluate(STORED) == [0, 0, 0, 0, 0]
+    dialog(page).get_by_role("button", name="Cancel").click()
+    expect(field(page)).to_have_value("Hello?")
+    assert page.evaluate(STORED) == [0, 0, 0, 0, 0]
+    assert api.conversations == {}
+    field(page).press("Enter")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    assert page.evaluate(STORED) == [0, 0, 0, 1, 0]
+    assert api.only().consent == "1"
+
+
+def test_trap_19_who_agreed_is_not_asked_again(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page, "first")
+    page.reload()
+    open_chat(page)
+    say(page, "second")
+    expect(delivered(page)).to_have_count(2)
+    expect(dialog(page).get_by_role("button", name="Agree")).to_have_count(0)
+    assert api.texts() == ["first", "second"]
+    assert len(api.conversations) == 1
+
+
+def test_trap_20_a_new_notice_is_asked_about_and_the_text_stays(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    begin(page, "first")
+    api.site["consent"] = {**api.site["consent"], "version": "2", "text": "We also sell boats."}
+    say(page, "second")
+    expect(dialog(page).get_by_text("We also sell boats.")).to_be_visible()
+    assert api.texts() == ["first"]
+    agree(page)
+    expect(dialog(page).get_by_text("Sending")).to_have_count(0)
+    page.wait_for_timeout(300)
+    assert api.texts() == ["first", "second"]
+    assert api.only().consent == "2"
+
+
+def test_trap_20_without_consent_to_the_new_notice_the_text_goes_back_to_the_field(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    begin(page, "first")
+    api.site["consent"] = {**api.site["consent"], "version": "2"}
+    say(page, "second")
+    dialog(page).get_by_role("button", name="Cancel").click()
+    expect(field(page)).to_have_value("second")
+    assert api.texts() == ["first"]
+    assert own(page) == ["first"]
+
+
+@pytest.mark.parametrize("where", ["title", "greeting", "author", "reply", "consent", "own"])
+def test_trap_45_markup_is_shown_as_text_everywhere(
+    visit: Visit, api: WebchatApi, where: str
+) -> None:
+    if where in ("title", "greeting"):
+        api.site[where] = HOSTILE
+    if where == "consent":
+        api.site["consent"] = {**api.site["consent"], "text": HOSTILE, "link": None}
+    page = visit()
+    page.on("dialog", lambda shown: pytest.fail("a script ran"))
+    begin(page, HOSTILE if where == "own" else "Hello")
+    api.reply(HOSTILE if where == "reply" else "Hi", HOSTILE if where == "author" else "Anna")
+    expect(lines(page)).to_have_count(3)
+    assert page.locator("fleetprompt-chat img, fleetprompt-chat script").count() == 0
+    if where != "consent":
+        expect(dialog(page).get_by_text(HOSTILE).first).to_be_visible()
+
+
+def test_trap_45_only_addresses_of_the_web_become_links(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page)
+    api.reply("javascript:alert(1) data:text/html,x https://a.example/x?y=1, end")
+    expect(lines(page)).to_have_count(3)
+    links = lines(page).get_by_role("link")
+    assert links.evaluate_all("all => all.map(one => one.href)") == ["https://a.example/x?y=1"]
+    assert links.first.get_attribute("rel") == "noreferrer nofollow"
+
+
+def test_the_end_is_told_and_rated_and_writing_begins_anew(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page, "first")
+    dialog(page).get_by_role("button", name="End chat").click()
+    expect(note(page)).to_have_text("This chat has ended.")
+    dialog(page).get_by_role("button", name="4", exact=True).click()
+    expect(note(page)).to_have_text("Thank you!")
+    closed = api.only()
+    assert (closed.status, closed.rating) == ("closed", 4)
+    say(page, "second")
+    expect(dialog(page).get_by_role("button", name="End chat")).to_be_visible()
+    page.wait_for_timeout(300)
+    assert len(api.conversations) == 2
+    assert api.texts() == ["first", "second"]
+    assert own(page)[-1] == "second"
+
+
+def test_a_message_to_a_conversation_that_was_closed_meanwhile_goes_to_a_new_one_once(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    begin(page, "first")
+    api.only().status = "closed"  # and nobody said so
+    say(page, "second")
+    expect(delivered(page)).to_have_count(2)
+    assert api.texts() == ["first", "second"]
+    assert len(api.conversations) == 2
+
+
+def test_trap_56_the_visitor_erases_everything(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page, "my secret")
+    other = visit()
+    open_chat(other)
+    expect(delivered(other)).to_have_count(1)
+    dialog(page).get_by_role("button", name="Erase my data").click()
+    dialog(page).locator("form[role=group]").get_by_role("button", name="Erase my data").click()
+    for one in (page, other):
+        expect(note(one)).to_have_text("Your data has been erased.")
+        assert own(one) == []
+    page.wait_for_timeout(300)
+    assert page.evaluate(STORED) == [0, 0, 0, 0, 0]
+    assert api.texts() == [None]
+    say(page, "again")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    assert len({one.visitor for one in api.conversations.values()}) == 2
+
+
+def test_the_visitor_is_asked_first_for_what_the_site_wants_to_know(
+    visit: Visit, api: WebchatApi
+) -> None:
+    api.site["prechat"] = {"name": "optional", "email": "required"}
+    page = visit()
+    open_chat(page)
+    say(page, "Hello")
+    agree(page)
+    expect(dialog(page).get_by_label("E-mail *")).to_be_visible()  # required, and still empty
+    dialog(page).get_by_label("E-mail *").fill("noor@example.org")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    page.wait_for_timeout(200)
+    assert api.only().contact == {"email": "noor@example.org"}
+
+
+def test_an_address_can_be_left_after_the_first_message(visit: Visit, api: WebchatApi) -> None:
+    api.site |= {"ask_contact": True, "consent": None}
+    page = visit()
+    open_chat(page)
+    say(page, "Hello")
+    expect(dialog(page).get_by_text("Where can we reach you?")).to_be_visible()
+    expect(field(page)).to_be_focused()
+    dialog(page).get_by_label("E-mail").fill("noor@example.org")
+    dialog(page).get_by_label("E-mail").press("Enter")
+    expect(note(page)).to_have_text("Thank you!")
+    page.wait_for_timeout(300)
+    assert api.only().contact == {"email": "noor@example.org"}
+
+
+def test_outside_business_hours_the_visitor_is_told(visit: Visit, api: WebchatApi) -> None:
+    api.site["hours"] = {"open": False, "text": "Back on Monday", "away": "Leave a message."}
+    page = visit()
+    open_chat(page)
+    expect(dialog(page).get_by_text("Back on Monday")).to_be_visible()
+    assert bubbles(page)[-1] == "Leave a message."
+
+
+def test_the_page_can_say_who_the_visitor_is_before_and_after_the_chat_is_there(
+    visit: Visit, api: WebchatApi, context: object
+) -> None:
+    page = visit()
+    page.evaluate("FleetPromptChat.push(['identify', 'signed'])")
+    begin(page)
+    assert api.only().identity == "signed"
+    page.evaluate("FleetPromptChat.push(['identify', 'signed-later'])")
+    page.wait_for_timeout(300)
+    assert api.only().identity == "signed-later"
+
+
+def test_trap_57_an_identity_that_does_not_hold_never_keeps_a_message_back(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    page.evaluate("FleetPromptChat.push(['identify', 'expired'])")
+    begin(page)
+    assert api.texts() == ["Do you ship to Iceland?"]
+    assert api.only().identity is None
+
+
+def test_the_page_opens_closes_resets_and_hears_of_messages(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    page.evaluate(
+        "['open', 'close', 'message'].forEach(name => document.addEventListener('chat-' + name,"
+        " ({detail}) => (window.heard ??= []).push(detail ? detail.text : name)))"
+    )
+    page.evaluate("FleetPromptChat.push(['open'])")
+    expect(field(page)).to_be_focused()
+    say(page, "Hello")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    api.reply("Hi")
+    expect(lines(page)).to_have_count(3)
+    page.evaluate("FleetPromptChat.push(['close'])")
+    expect(dialog(page)).not_to_be_visible()
+    page.wait_for_function("window.heard?.length === 3")
+    assert page.evaluate("window.heard") == ["open", "Hi", "close"]
+    page.evaluate("FleetPromptChat.push(['reset'])")
+    page.wait_for_timeout(300)
+    assert page.evaluate(STORED) == [0, 0, 0, 0, 0]
+    assert own(page) == []
+
+
+def test_what_came_in_while_the_visitor_was_away_is_counted_on_the_button(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    begin(page)
+    page.goto("about:blank")
+    api.reply("One")
+    api.reply("Two")
+    back = visit()
+    expect(launcher(back)).to_have_accessible_name("Chat (2)")
+    open_chat(back)
+    expect(launcher(back)).to_have_accessible_name("Chat")
+    back.reload()
+    page.wait_for_timeout(500)
+    expect(launcher(back)).to_have_accessible_name("Chat")

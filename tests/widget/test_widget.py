@@ -1,48 +1,24 @@
 """The widget's own tests and its build, from a clean checkout, as part of the whole suite."""
 
+import base64
+import gzip
+import hashlib
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-WIDGET = Path(__file__).parents[2] / "widget"
-MADE = shutil.ignore_patterns("node_modules", "dist", "build")
+from tests.widget.conftest import WIDGET, run
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def widget(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources with the locked packages installed."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is not installed; the widget needs Node 20 or newer")
-    version = run(Path.cwd(), "node", "--version")
-    if int(version.removeprefix("v").partition(".")[0]) < 20:
-        pytest.fail(f"Node {version.strip()} is too old; the widget needs Node 20 or newer")
-    copy = tmp_path_factory.mktemp("checkout") / "widget"
-    shutil.copytree(WIDGET, copy, ignore=MADE)
-    run(copy, "npm", "ci")
-    return copy
-
-
-def run(folder: Path, *command: str) -> str:
-    """The command's output; fails with all it said when it does not end with 0."""
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if result.returncode != 0:
-        pytest.fail(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}")
-    return result.stdout
+LANGUAGES = {"ar", "de", "en", "es", "fr", "ja"}
+LOADER = 1024
+ALL = 8 * 1024
+OTHER_SCRIPTS = 256
+"""More for words in Arabic and Japanese, which take two and three bytes a character."""
 
 
 def test_the_widgets_own_tests_pass(widget: Path) -> None:
@@ -52,20 +28,47 @@ def test_the_widgets_own_tests_pass(widget: Path) -> None:
     assert int(passed[1]) > 0
 
 
-def test_it_builds_within_its_budget_of_8_kb(widget: Path) -> None:
-    told = run(widget, "npm", "run", "build")
-    weighed = re.search(r"^everything +(\d+) B gzip of 8192 B", told, re.MULTILINE)
-    assert weighed is not None, told
-    assert 0 < int(weighed[1]) <= 8192
-    bundle = (widget / "dist" / "chat.js").read_text()
-    assert "EventStreamReader" in bundle
-    assert not re.search(r"\bfrom\s*[\"']", bundle), "the bundle imports something"
+def test_the_loader_is_at_most_1_kb_and_everything_8_kb(built: Path) -> None:
+    loader = len(gzip.compress((built / "loader.js").read_bytes(), 9))
+    assert loader <= LOADER
+    chats = {path.name.split(".")[1]: path for path in built.glob("chat.*.js")}
+    assert set(chats) == LANGUAGES
+    for language, path in chats.items():
+        allowed = ALL + OTHER_SCRIPTS * (language in ("ar", "ja"))
+        assert loader + len(gzip.compress(path.read_bytes(), 9)) <= allowed, language
+
+
+def test_the_size_report_names_the_loader_and_every_language(widget: Path) -> None:
+    told = run(widget, "npm", "run", "size")
+    assert re.search(r"^loader +\d+ B gzip of 1024 B", told, re.MULTILINE), told
+    assert set(re.findall(r"^with (\w\w) +\d+ B gzip of \d+ B", told, re.MULTILINE)) == LANGUAGES
+
+
+def test_trap_53_the_manifest_names_each_file_with_its_integrity(built: Path) -> None:
+    manifest = json.loads((built / "manifest.json").read_text())
+    files = [manifest["loader"], *manifest["chat"].values()]
+    assert len({one["file"] for one in files}) == len(LANGUAGES) + 1
+    for one in files:
+        content = (built / one["file"]).read_bytes()
+        digest = base64.b64encode(hashlib.sha384(content).digest()).decode()
+        assert one["integrity"] == f"sha384-{digest}"
+        assert one["bytes"] == len(content)
+        assert re.search(r"\.[0-9a-f]{8}\.js$", one["file"])
+    stable = (built / manifest["loader"]["stable"]).read_bytes()
+    assert stable == (built / manifest["loader"]["file"]).read_bytes()
+
+
+def test_the_bundles_import_nothing_but_the_loader_the_chat(built: Path) -> None:
+    for path in built.glob("*.js"):
+        text = path.read_text()
+        assert not re.search(r"\bfrom\s*[\"']", text), path.name
+        assert len(re.findall(r"\bimport\(", text)) == path.name.startswith("loader")
 
 
 def test_a_bundle_over_budget_fails_the_build(widget: Path) -> None:
     script = (widget / "build.mjs").read_text()
     tight = widget / "tight.mjs"
-    tight.write_text(script.replace("budget: 8 * 1024", "budget: 100"))
+    tight.write_text(script.replace("ALL = 8 * 1024", "ALL = 100"))
     result = subprocess.run(
         ["node", tight.name, "--size"],
         cwd=widget,

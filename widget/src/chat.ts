@@ -40,6 +40,8 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   let offered = false;
   let rated = false;
   let failures = 0;
+  /** The server asked not to be asked before. */
+  let pausedUntil = 0;
   let timer: Timer;
 
   const mine = keeper(host.id);
@@ -225,10 +227,10 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   /** The one request that is due; whether to go on at once. */
   async function step(): Promise<boolean> {
     const { outbox, contact, consent } = await change();
-    const message = next(outbox);
+    let message = next(outbox);
     const id = message?.id;
     const to = message?.to ?? conversation?.id;
-    if (blocked || !(message || (isOpen() && (contact || identity)))) return false;
+    if (blocked || Date.now() < pausedUntil || !(message || (isOpen() && (contact || identity)))) return false;
     render();
     let answer: Answer;
     if (contact || identity || !to || !(message!.to || isOpen())) {
@@ -244,7 +246,8 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       }
     } else {
       await change(({ outbox }) => ({ outbox: changed(outbox, id, { to }) }));
-      const { text } = message!;
+      message = { ...message!, to };
+      const { text } = message;
       const body = { conversation_id: to, client_message_id: id, text };
       answer = await send("messages", body);
       if (answer.body.message) {
@@ -283,7 +286,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       raise("error", { problem });
       await change(() => ({ contact: undefined }));
       return true;
-    } else if ([400, 409, 413, 415, 422].includes(status)) {
+    } else if (/^4(0[09]|1|22)/.test(`${status}`)) {
       await becomes({ refusal: problem });
       return true;
     } else later(wait, drain);
@@ -376,6 +379,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   }
 
   function later(wait: number, what: () => Promise<void>): void {
+    pausedUntil = Date.now() + wait;
     clearTimeout(timer);
     timer = setTimeout(what, wait + backoff(++failures));
   }
@@ -415,7 +419,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     );
     for (const { client_message_id, id, role, author, text, at } of [...earlier, ...thread]) {
       const by = role === "visitor" ? "" : (author ?? title);
-      lines.push([client_message_id ?? id, by, text ?? "–", `${by} ${time(at)}`]);
+      lines.push([client_message_id ?? id, by, text ?? "–", (by && `${by} · `) + time(at)]);
     }
     for (const one of outbox)
       if (!thread.some(({ client_message_id }) => client_message_id === one.id))

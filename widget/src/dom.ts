@@ -19,5 +19,5 @@ export function linked(text: string): (Node | string)[] {
 }
 
 export function link(href: string, textContent: string): HTMLElement {
-  return make("a", { href, textContent, target: "_blank", rel: "noopener noreferrer nofollow" });
+  return make("a", { href, textContent, target: "_blank", rel: "noreferrer nofollow" });
 }

@@ -73,8 +73,7 @@ if (!document.getElementById(id)) {
   const push = (waiting: Call) => call(...waiting);
   global.FleetPromptChat?.map?.(push);
   global.FleetPromptChat = { push } as unknown as Call[];
-  indexedDB.databases?.().then(
-    (databases) => void (databases.some(({ name }) => name == id) && call("resume")),
+  (async () => (await indexedDB.databases()).some(({ name }) => name == id) && call("resume"))().catch(
     () => {}, // storage is denied: the visitor begins as a new one
   );
 }

@@ -82,7 +82,7 @@ export async function follow(
     }
     clearTimeout(timer);
     stop();
-    if (Date.now() - began > SURVIVAL) failures = Math.min(1, failures);
+    if (heard > began + SURVIVAL) failures = 1;
     await pause(wait + backoff(failures));
   }
 }

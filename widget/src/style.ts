@@ -15,27 +15,27 @@ dialog *{box-sizing:border-box;margin:0}
 dialog button{all:unset;cursor:pointer;border-radius:16px;text-align:center}
 dialog :focus-visible{outline:2px solid;outline-offset:-2px}
 dialog>div{display:flex;flex-direction:column;height:100%}
-header,[role=log] .me p,.go{background:var(--fp-accent);color:var(--fp-on)}
-header{display:flex;align-items:center;padding:16px}
-header div{flex:1}
+.top,[role=log] .me p,.go{background:var(--fp-accent);color:var(--fp-on)}
+.top{display:flex;align-items:center;padding:16px}
+.top div{flex:1}
 h2{font-size:16px}
-header button{font:24px/32px system-ui;width:32px}
+.top button{font:24px/32px system-ui;width:32px}
 [role=log]{flex:1;overflow:auto;padding:16px 16px 0}
 [role=log] div{margin-bottom:12px;padding-inline-end:48px}
 [role=log] p{background:var(--s);width:fit-content;padding:8px 14px;border-radius:16px;white-space:pre-wrap;overflow-wrap:anywhere}
 [role=log] .me{padding-inline:48px 0;text-align:end}
 .me p{margin-inline-start:auto;text-align:start}
-small,header p,footer,[role=status],label{font-size:13px}
-small,footer,[role=status]{color:var(--m)}
+small,.top p,.foot,[role=status],label{font-size:13px}
+small,.foot,[role=status]{color:var(--m)}
 [role=status]{padding:0 16px;min-height:19px}
-small button,footer button{text-decoration:underline}
+small button,.foot button{text-decoration:underline}
 a{color:inherit}
 form{display:flex;flex-wrap:wrap;gap:8px;padding:12px 16px;border-top:1px solid var(--l)}
 form>*{flex:1 1 100%}
 form button{flex:1;padding:9px 12px;border:1px solid var(--l)}
-input,textarea{width:100%;font:16px/1.4 system-ui;color:inherit;border:1px solid var(--m);border-radius:16px;padding:8px 14px}
+input,textarea{width:100%;font:16px/1.4 system-ui;color:inherit;background:0 0;border:1px solid var(--m);border-radius:16px;padding:8px 14px}
 textarea{flex:1;resize:none;field-sizing:content;max-height:132px}
 textarea+.go{flex:none}
-footer{display:flex;justify-content:center;gap:16px;padding-bottom:12px}
-b:empty,footer :empty{display:none}
+.foot{display:flex;justify-content:center;gap:16px;padding-bottom:12px}
+b:empty,.foot :empty{display:none}
 @media ${SMALL}{dialog,:host([data-side=start]) dialog{position:fixed;inset:0;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}}`;

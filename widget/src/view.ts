@@ -86,8 +86,8 @@ export function view(
       "div",
       { dir: words.direction, lang: words.language },
       make(
-        "header",
-        {},
+        "div",
+        { className: "top" },
         make("div", {}, title, status),
         make("button", { ariaLabel: words.close, textContent: "×", onclick: () => dialog.close() }),
       ),
@@ -96,11 +96,11 @@ export function view(
       asked,
       make(
         "form",
-        { className: "write", onsubmit: submit },
+        { onsubmit: submit },
         field,
         make("button", { className: "go", ariaLabel: words.send, textContent: "↑" }),
       ),
-      make("footer", {}, ending, make("button", { textContent: words.erase, onclick: erase })),
+      make("div", { className: "foot" }, ending, make("button", { textContent: words.erase, onclick: erase })),
     ),
   );
   launcher.append(badge);
@@ -192,11 +192,12 @@ export function view(
               );
         }),
         ...answers.map((textContent, at) =>
-          make("button", { className: at ? "" : "go", textContent, name: "answer", value: `${at + 1}` }),
+          make("button", { className: answers[1] ? "" : "go", textContent, name: "answer", value: `${at + 1}` }),
         ),
         make("button", { type: "button", textContent: words.cancel, onclick: () => settle() }),
       );
       asked.replaceChildren(form);
+      log.scrollTop = log.scrollHeight;
       if (!quiet) form.querySelector<HTMLElement>("input,button")!.focus();
     });
   }

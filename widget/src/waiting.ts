@@ -8,7 +8,7 @@ export function backoff(failures: number, random = Math.random): number {
   return failures && random() * 500 * 2 ** Math.min(7, failures);
 }
 
-/** The wait that `Retry-After` asks for: whole seconds from our server; at most an hour, else 0. */
+/** The wait that `Retry-After` asks for: whole seconds from our server; else 0. */
 export function retryAfter({ headers }: Response): number {
-  return Math.min(3_600, +headers.get("Retry-After")! || 0) * 1_000;
+  return (+headers.get("Retry-After")! || 0) * 1_000;
 }

@@ -15,6 +15,7 @@ const FORBIDDEN: [string, RegExp][] = [
   ],
   ["style attributes and elements", /setAttribute\(\s*["']style|createElement\(\s*["']style/],
   ["a stream that cannot send a header (trap 12)", /new EventSource\b/],
+  ["emoji, which cost a font (trap 27)", /\p{Emoji_Presentation}|\u{fe0f}/u],
 ];
 
 const sources = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) =>

@@ -2,11 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { backoff, retryAfter } from "../src/waiting";
 
-const NOW = Date.UTC(2026, 10, 21, 12);
-
-test("waits double up to a minute and are spread from nothing to all of it", () => {
-  const longest = [1, 2, 3, 4, 5, 6, 7, 50, 5_000].map((failures) => backoff(failures, () => 1));
-  assert.deepEqual(longest, [1, 2, 4, 8, 16, 32, 60, 60, 60].map((seconds) => seconds * 1_000));
+test("waits double up to about a minute and are spread from nothing to all of it", () => {
+  const longest = [0, 1, 2, 3, 4, 5, 6, 7, 50, 5_000].map((failures) => backoff(failures, () => 1));
+  assert.deepEqual(longest, [0, 1, 2, 4, 8, 16, 32, 64, 64, 64].map((seconds) => seconds * 1_000));
   assert.equal(backoff(9, () => 0), 0);
 });
 
@@ -21,16 +19,10 @@ test("trap 34: 500 visitors that lost the server at once come back spread out", 
   assert.ok(perSecond.size > 24, "too few seconds used");
 });
 
-test("Retry-After is read as seconds and as a date, and kept in bounds", () => {
-  assert.equal(retryAfter("120", NOW), 120_000);
-  assert.equal(retryAfter(" 0 ", NOW), 0);
-  assert.equal(retryAfter("Sat, 21 Nov 2026 12:00:30 GMT", NOW), 30_000);
-  assert.equal(retryAfter("Sat, 21 Nov 2026 11:00:00 GMT", NOW), 0);
-  assert.equal(retryAfter("99999999999999999999", NOW), 3_600_000);
-});
-
-test("a Retry-After that says neither is none", () => {
-  for (const header of [null, "", "soon", "-5", "1.5", "2026-11-21"]) {
-    assert.equal(retryAfter(header, NOW), undefined, String(header));
-  }
+test("Retry-After is whole seconds; anything else is no wait", () => {
+  const asked = (value?: string) =>
+    retryAfter(new Response(null, value === undefined ? {} : { headers: { "Retry-After": value } }));
+  assert.equal(asked("120"), 120_000);
+  for (const header of [undefined, "", "soon", "Sat, 21 Nov 2026 12:00:30 GMT"])
+    assert.equal(asked(header), 0, header);
 });

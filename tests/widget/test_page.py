@@ -1,0 +1,318 @@
+"""The chat on other people's pages, for everybody's eyes, hands and ears."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.doubles.webchat_api import WebchatApi
+from tests.widget.shop import (
+    Shop,
+    agree,
+    begin,
+    bubbles,
+    delivered,
+    dialog,
+    field,
+    launcher,
+    lines,
+    note,
+    open_chat,
+    own,
+    say,
+)
+
+pytestmark = pytest.mark.slow
+
+Visit = Callable[..., Page]
+SIZES = {"wide": (1280, 800), "narrow": (375, 667)}
+
+
+@pytest.fixture(params=SIZES.values(), ids=SIZES.keys())
+def sized(request: pytest.FixtureRequest, visit: Visit) -> Callable[..., Page]:
+    def opened(path: str = "/") -> Page:
+        page = visit(path)
+        width, height = request.param
+        page.set_viewport_size({"width": width, "height": height})
+        return page
+
+    return opened
+
+
+def findings(page: Page, axe: str) -> list[str]:
+    """What the accessibility checker finds; its source is evaluated, which no policy forbids."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe)
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {node['target']} {node['failureSummary']}"
+        for one in result["violations"]
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_trap_21_axe_finds_nothing_in_any_state(
+    sized: Visit, api: WebchatApi, axe: str, scheme: str, context: BrowserContext
+) -> None:
+    api.site["theme"] = {**api.site["theme"], "scheme": scheme}
+    api.site |= {"prechat": {"name": "optional", "email": "required"}}
+    page = sized()
+
+    def clean(state: str) -> None:
+        page.wait_for_timeout(50)
+        assert findings(page, axe) == [], state
+
+    expect(launcher(page)).to_be_visible()
+    clean("closed")
+    open_chat(page)
+    clean("empty")
+    say(page, "Hello")
+    expect(dialog(page).get_by_label("E-mail *")).to_be_visible()
+    clean("consent and fields")
+    dialog(page).get_by_label("E-mail *").fill("noor@example.org")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    api.reply("See https://shop.example/help")
+    expect(lines(page)).to_have_count(3)
+    clean("thread")
+    api.fault("/messages", 422, "invalid")
+    say(page, "Refused")
+    expect(dialog(page).get_by_text("Not sent")).to_be_visible()
+    clean("not sent")
+    context.set_offline(True)
+    say(page, "Later")
+    expect(note(page)).to_have_text("No connection. It is sent later.")
+    clean("offline")
+    context.set_offline(False)
+    expect(delivered(page)).to_have_count(2)
+    dialog(page).get_by_role("button", name="Erase my data").click()
+    clean("erase")
+    api.close_conversation()
+    expect(dialog(page).get_by_role("button", name="5", exact=True)).to_be_visible()
+    clean("ended")
+
+
+def test_trap_22_the_keyboard_alone_is_enough_on_a_wide_screen(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    expect(launcher(page)).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(launcher(page)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(field(page)).to_be_focused()
+    expect(lines(page)).to_have_count(1)
+    page.keyboard.type("Hello")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # the focus is on "Agree"
+    expect(delivered(page)).to_have_count(1)
+    expect(field(page)).to_be_focused()
+    assert launcher(page).get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    expect(dialog(page)).not_to_be_visible()
+    expect(launcher(page)).to_be_focused()
+    assert launcher(page).get_attribute("aria-expanded") == "false"
+
+
+def test_trap_22_on_a_small_screen_the_focus_stays_in_the_chat(
+    visit: Visit, api: WebchatApi, shop: Shop
+) -> None:
+    shop.body = '<a href="#x">A link of the page</a>'
+    page = visit()
+    page.set_viewport_size({"width": 375, "height": 667})
+    open_chat(page)
+    box = dialog(page).bounding_box()
+    assert box == {"x": 0, "y": 0, "width": 375, "height": 667}
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") in ("FLEETPROMPT-CHAT", "BODY")
+    page.keyboard.press("Escape")
+    expect(dialog(page)).not_to_be_visible()
+    expect(launcher(page)).to_be_focused()
+
+
+def test_trap_23_history_is_not_read_out_and_what_comes_after_it_is(
+    visit: Visit, api: WebchatApi, context: BrowserContext
+) -> None:
+    page = visit()
+    begin(page)
+    api.reply("One")
+    expect(lines(page)).to_have_count(3)
+    page.goto("about:blank")
+    context.add_init_script(
+        """const insert = Node.prototype.insertBefore;
+        window.announced = [];
+        Node.prototype.insertBefore = function (line, before) {
+          if (this.ariaLive === "polite") window.announced.push(line.textContent);
+          return insert.call(this, line, before);
+        };"""
+    )
+    back = visit()
+    open_chat(back)
+    expect(lines(back)).to_have_count(3)
+    assert back.evaluate("window.announced") == []
+    api.reply("Two")
+    expect(lines(back)).to_have_count(4)
+    [announced] = back.evaluate("window.announced")
+    assert announced.startswith("TwoAnna")
+
+
+def test_trap_24_enter_that_ends_the_composing_of_a_word_sends_nothing(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    open_chat(page)
+    field(page).fill("こんに")
+    composing = {"key": "Enter", "isComposing": True, "bubbles": True, "cancelable": True}
+    field(page).evaluate(
+        "(field, init) => field.dispatchEvent(new KeyboardEvent('keydown', init))", composing
+    )
+    page.wait_for_timeout(200)
+    expect(field(page)).to_have_value("こんに")
+    expect(dialog(page).get_by_role("button", name="Agree")).to_have_count(0)
+    field(page).press("Shift+Enter")
+    assert "\n" in field(page).input_value()
+
+
+def test_trap_28_the_pages_style_does_not_leak_in(
+    visit: Visit, api: WebchatApi, shop: Shop
+) -> None:
+    plain = visit()
+    open_chat(plain)
+    measured = "one => JSON.stringify([...one.getRootNode().querySelectorAll('*')].map(it => {\
+        const {width, height} = it.getBoundingClientRect(); const {color, fontSize} = \
+        getComputedStyle(it); return [it.tagName, width, height, color, fontSize]}))"
+    before = dialog(plain).evaluate(measured)
+    shop.policy += f"; style-src {shop.origin} 'unsafe-inline'"
+    shop.head = (
+        "<style>*{all:unset!important;display:none!important;color:red!important}"
+        ":root{font-size:40px;display:block!important}div,button,dialog{display:none!important;"
+        "margin:99px!important}fleetprompt-chat{display:none!important;transform:scale(.1)}</style>"
+    )
+    hostile = visit()
+    open_chat(hostile)
+    assert dialog(hostile).evaluate(measured) == before
+
+
+def test_trap_29_no_layer_of_the_page_covers_the_button(
+    visit: Visit, api: WebchatApi, shop: Shop
+) -> None:
+    shop.policy += "; style-src 'unsafe-inline'"
+    shop.head = (
+        "<style>body{transform:scale(.5);contain:strict;height:50px;overflow:hidden}"
+        "main{position:fixed;inset:0;z-index:2147483647;background:red}</style>"
+    )
+    page = visit()
+    open_chat(page)
+    expect(field(page)).to_be_focused()
+    box = launcher(page).bounding_box()
+    assert box == {"x": 1280 - 76, "y": 800 - 76, "width": 56, "height": 56}
+
+
+def test_trap_30_the_chat_goes_on_when_the_page_is_replaced(
+    visit: Visit, api: WebchatApi
+) -> None:
+    page = visit()
+    begin(page)
+    field(page).fill("half a sen")
+    page.evaluate(
+        "document.documentElement.replaceChild(document.createElement('body'), document.body)"
+    )
+    expect(field(page)).to_have_value("half a sen")
+    api.reply("Still here")
+    expect(dialog(page).get_by_text("Still here")).to_be_visible()
+    page.evaluate("document.documentElement.replaceChildren(document.createElement('body'))")
+    expect(launcher(page)).to_be_visible()
+    assert page.locator("fleetprompt-chat").count() == 1
+    expect(field(page)).to_have_value("half a sen")
+
+
+def test_trap_31_the_snippet_pasted_twice_is_one_chat(
+    visit: Visit, api: WebchatApi, shop: Shop
+) -> None:
+    shop.snippets = 2
+    page = visit()
+    begin(page)
+    assert page.locator("fleetprompt-chat").count() == 1
+    assert api.texts() == ["Do you ship to Iceland?"]
+
+
+@pytest.mark.parametrize(
+    ("language", "write", "direction"),
+    [
+        ("de-AT", "Nachricht schreiben", "ltr"),
+        ("fr", "Écrire un message", "ltr"),
+        ("es", "Escriba un mensaje", "ltr"),
+        ("ar", "اكتب رسالة", "rtl"),
+        ("ja", "メッセージを入力", "ltr"),
+        ("xx", "Write a message", "ltr"),
+    ],
+)
+def test_only_the_pages_language_is_loaded(
+    visit: Visit, api: WebchatApi, language: str, write: str, direction: str
+) -> None:
+    page = visit(f"/?lang={language}")
+    open_chat(page)
+    assert field(page).get_attribute("placeholder") == write
+    assert dialog(page).locator("[dir]").first.get_attribute("dir") == direction
+    files = [one.path for one in api.requests if one.path.startswith("/widget/v1/chat.")]
+    assert len(files) == 1
+    bootstrap = next(one for one in api.api_requests() if one.path.endswith("/bootstrap"))
+    assert bootstrap.json()["language"] == files[0].split(".")[1]
+
+
+def test_a_page_from_right_to_left_has_everything_on_the_other_side(
+    sized: Visit, api: WebchatApi, axe: str
+) -> None:
+    page = sized("/?lang=ar&dir=rtl")
+    button = launcher(page).bounding_box()
+    assert button is not None
+    assert button["x"] == 20
+    begin(page, "مرحبا")
+    api.reply("أهلا")
+    expect(lines(page)).to_have_count(3)
+    mine = delivered(page).locator("p").bounding_box()
+    theirs = lines(page).last.locator("p").bounding_box()
+    assert mine is not None
+    assert theirs is not None
+    assert mine["x"] < theirs["x"]
+    assert findings(page, axe) == []
+
+
+def test_the_sites_colours_side_and_scheme_are_used(visit: Visit, api: WebchatApi) -> None:
+    theme = {"accent": "#ffd54a", "on_accent": "#1a1a1a", "scheme": "dark", "side": "start"}
+    api.site["theme"] = theme
+    page = visit()
+    open_chat(page)
+    colour = "one => getComputedStyle(one).backgroundColor"
+    assert launcher(page).evaluate(colour) == "rgb(255, 213, 74)"
+    assert dialog(page).evaluate(colour) != "rgb(255, 255, 255)"
+    button = launcher(page).bounding_box()
+    assert button is not None
+    assert button["x"] == 20
+
+
+def test_without_script_and_without_the_chat_there_is_a_plain_page(
+    visit: Visit, api: WebchatApi, shop: Shop, context: BrowserContext, built: object
+) -> None:
+    assert f'<noscript><a href="{api.origin}/chat/' in shop.snippet
+    page = context.new_page()
+    page.route("**/widget/v1/chat.*", lambda route: route.abort())
+    page.goto(shop.origin)
+    with context.expect_page() as opened:
+        launcher(page).click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url.startswith(f"{api.origin}/chat/fp_pub_")
+    opened.value.close()
+
+
+def test_long_words_and_line_ends_stay_in_their_bubble(visit: Visit, api: WebchatApi) -> None:
+    page = visit()
+    begin(page, "a" * 400)
+    api.reply("one\ntwo " + "b" * 400)
+    expect(lines(page)).to_have_count(3)
+    assert "one\ntwo" in bubbles(page)[-1]
+    assert own(page) == ["a" * 400]
+    log = dialog(page).locator("[role=log]")
+    assert log.evaluate("one => one.scrollWidth <= one.clientWidth")
