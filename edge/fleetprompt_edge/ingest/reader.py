@@ -145,7 +145,8 @@ class Reader:
         recent = [one for one in batch if backfill or not _arrived_before_us(folder, one.arrived)]
         heads, refused = each(session.heads, [one.uid for one in recent])
         found = []
-        for uid, head in heads.items():
+        # Answers come in any order; what is told keeps the mailbox's.
+        for uid, head in sorted(heads.items()):
             headers = Headers(head.header)
             old = uid <= folder.old_up_to and not backfill
             found.append(Found(identity(head, headers), head, headers, old))
