@@ -144,6 +144,17 @@ class Settings(BaseSettings):
         description="Failed sign-ins by key from one address within five minutes before 429.",
     )
 
+    # Website chat
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description=(
+            "Proxies in front of the API that append to `X-Forwarded-For`; a chat visitor's address is "
+            "that many places from its end. 0: the connection's own address."
+        ),
+    )
+
     # Outbound
     allowed_private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(),
@@ -167,6 +178,14 @@ class Settings(BaseSettings):
     )
     digest_grace_hours: float = Field(
         default=6.0, ge=0, description="How late a missed digest still runs; beyond, it is skipped."
+    )
+    gmail_url: str = Field(
+        default="https://gmail.googleapis.com",
+        description="Where Gmail's interface is; another one for a private access point to Google.",
+    )
+    google_token_url: str = Field(
+        default="https://oauth2.googleapis.com/token",
+        description="Where Google gives tokens to service accounts: the `token_uri` that keys must name.",
     )
     operations_tenant: str = Field(
         default="operations",
