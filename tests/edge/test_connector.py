@@ -93,6 +93,9 @@ async def off_loop(work: Callable[[], None]) -> None:
 async def test_from_the_first_start_to_the_end(
     home: Customer, platform: Platform, bridge: Dovecot, tenant: Tenant
 ) -> None:
+    # Asking every 20 s instead of IDLE, which would notice the backfill only when it is renewed.
+    home.profile.write_text(home.profile.read_text().replace("# idle = true", "idle = false"))
+
     def work() -> None:
         bridge.deliver(mail("old"), at=now() - timedelta(days=9))
         code, told = home.command("doctor")
@@ -189,6 +192,24 @@ async def test_trap_25_with_the_listener_closed_it_says_so_and_goes_on_when_it_i
     await off_loop(work)
     errors = [one["data"]["code"] for one in platform.signals("connector.error")]
     assert errors.count("bridge_unreachable") == 1
+
+
+async def test_with_bridge_down_from_the_start_the_platform_is_told(
+    tmp_path: Path, platform: Platform, bridge: Dovecot
+) -> None:
+    home = customer(
+        tmp_path / "home", bridge, platform.server.url, platform.key, bridge__imap__port=9
+    )
+
+    def work() -> None:
+        with home.running():
+            told = until(
+                lambda: platform.signals("connector.heartbeat")[1:], "the second heartbeat"
+            )
+            (problem,) = told[0]["data"]["problems"]
+            assert (problem["place"], problem["code"]) == ("bridge", "bridge_unreachable")
+
+    await off_loop(work)
 
 
 async def test_a_platform_that_is_down_at_the_first_start_costs_no_mail(

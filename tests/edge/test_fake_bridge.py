@@ -186,6 +186,23 @@ def test_trap_18_a_mail_that_bridge_could_not_load_for_a_while_is_told_when_it_c
     assert house.desk.queued("email.inbound.failed") == []
 
 
+def test_trap_47_a_backfill_tells_a_mail_that_could_not_be_loaded_at_first(house: House) -> None:
+    for uid in (1, 2, 3):
+        house.add(uid, minutes=-90, refused=uid == 2)
+    house.begin()
+    with house.desk.store.transaction():
+        (folder,) = house.desk.store.ledger.folders()
+        house.desk.store.ledger.ask_backfill(folder.id, 0)
+    house.turns(2)
+    assert house.desk.subjects() == ["s1", "s3"]
+    house.bridge.messages[2].refused = False
+    house.bridge.uidvalidity += 1
+    house.turns(2)
+    assert house.desk.subjects() == ["s1", "s3", "s2"]
+    with house.desk.store.transaction():
+        assert house.desk.store.ledger.backfill(folder.id) is None
+
+
 def test_trap_18_a_mail_that_ends_the_connection_holds_up_no_other(house: House) -> None:
     house.begin()
     for uid in range(1, 41):

@@ -170,7 +170,8 @@ class Reader:
                 mail = by_uid.get(one.head.uid)
                 told += self._teller.settle(watched.role, folder, one, mail, backfill=backfill)
             for uid in [*refused, *more_refused]:
-                self._store.ledger.set_unreadable(folder.id, Unreadable(uid, arrived[uid], 1))
+                missed = Unreadable(uid, arrived[uid], 1, backfill)
+                self._store.ledger.set_unreadable(folder.id, missed)
             if advance:
                 self._store.ledger.advance(folder.id, batch[-1].uid)
         for uid in [*refused, *more_refused]:
@@ -225,28 +226,30 @@ class Reader:
         head = heads.get(mail.uid)
         if head is None:
             return self._give_up(folder, mail) if attempts >= ATTEMPTS else 0
-        return self._settle_late(session, watched, folder, head, last=attempts >= ATTEMPTS)
+        late = mail._replace(attempts=attempts)
+        return self._settle_late(session, watched, folder, head, late)
 
     def _settle_late(
-        self, session: Session, watched: Watched, folder: Folder, head: Head, *, last: bool
+        self, session: Session, watched: Watched, folder: Folder, head: Head, late: Unreadable
     ) -> int:
         headers = Headers(head.header)
-        found = Found(identity(head, headers), head, headers, head.uid <= folder.old_up_to)
+        old = head.uid <= folder.old_up_to and not late.backfill
+        found = Found(identity(head, headers), head, headers, old)
         mail = None
-        if self._is_new(watched, found, backfill=False):
+        if self._is_new(watched, found, backfill=late.backfill):
             new = (found.identity, head, headers)
             mails, refused = self._fetcher.complete(session, watched.name, [new])
-            if refused and not last:
+            if refused and late.attempts < ATTEMPTS:
                 return 0
             mail = mails[0] if mails else self._fetcher.bare(watched.name, *new)
         with self._store.transaction():
             self._store.ledger.clear_unreadable(folder.id, head.uid)
-            return self._teller.settle(watched.role, folder, found, mail)
+            return self._teller.settle(watched.role, folder, found, mail, backfill=late.backfill)
 
     def _give_up(self, folder: Folder, mail: Unreadable) -> int:
         with self._store.transaction():
             self._store.ledger.clear_unreadable(folder.id, mail.uid)
-            if mail.uid <= folder.old_up_to:
+            if mail.uid <= folder.old_up_to and not mail.backfill:
                 return 0
             return self._teller.failed(folder, mail)
 
@@ -273,8 +276,9 @@ class Reader:
                     ledger.advance_backfill(folder.id, batch[-1].uid)
             with self._store.transaction():
                 ledger.advance_backfill(folder.id, last)
-        if not self._stop.is_set():
-            with self._store.transaction():
+        with self._store.transaction():
+            # Not before every mail of it was read: a new UIDVALIDITY would make it begin anew.
+            if not any(one.backfill for one in ledger.unreadable(folder.id)):
                 ledger.end_backfill(folder.id)
         return told
 

@@ -1,10 +1,12 @@
 """A whole connector: it opens the mailbox, starts the threads, and ends them all.
 
-1. Ask FleetPrompt whom the key belongs to, once, for the tenant's name and the right time.
-2. Open the mailbox and find the folders; what is there now is old (``ingest.baseline``).
-3. Once the tenant is known, one thread watches each folder; another one sends, and beats the heart.
-Neither waits for the other side's being well: mail is read while FleetPrompt is down, and what waits is
-sent while Bridge is.
+1. One thread asks FleetPrompt whom the key belongs to, for the tenant's name and the right time; then it
+   beats the heart while another one sends what waits.
+2. One thread opens the mailbox and finds the folders; what is there now is old (``ingest.baseline``). Once
+   the tenant is known, each folder gets a thread that watches it.
+
+Neither side waits for the other's being well: mail is read while FleetPrompt is down, and what waits is
+sent, and Bridge's fault told, while Bridge is.
 """
 
 import uuid
@@ -56,33 +58,89 @@ class Connector:
         self._watches: list[Watch] = []
         self._threads: list[Thread] = []
         self._failure: BaseException | None = None
+        self._ahead: float | None = None
+        self._asked = Event()
+        self._writer: Writer | None = None
+        self._known = Event()
 
     def stop(self) -> None:
         """Ask it to end; may be called from a signal handler."""
-        self._stop.set()
-        self._wake.set()
+        for one in (self._stop, self._wake, self._asked, self._known):
+            one.set()
 
     def run(self) -> None:
         """Until stopped. Raises ``StoreError`` when nothing can be remembered any more, and
-        ``PlatformAuthError`` when the key is of another organization than the profile or the store."""
-        me = self._ask_once()
+        ``PlatformAuthError`` when the key is of another organization or connector."""
         try:
-            self._start("mailbox", lambda: self._work(me))
+            self._start("platform", self._platform_side)
+            self._start("mailbox", self._mailbox_side)
             self._stop.wait()
         finally:
             self._end()
         if self._failure is not None:
             raise self._failure
 
-    def _ask_once(self) -> Me | None:
+    def _platform_side(self) -> None:
+        """Learn the tenant, then send and beat the heart."""
+        self._ask_once()
+        self._asked.set()
+        tenant = self._tenant()
+        if tenant is None:
+            return
+        writer = self._writer = self._health.writer = Writer(self._profile, tenant)
+        self._known.set()
+        uploader = Uploader(self._store, self._platform, self._clock)
+        post = Post(uploader, self._health, self._clock, self._stop, self._wake)
+        self._start("post", post.run)
+        heart = Heart(self._store, self._health, writer, self._clock, uuid.uuid4().hex)
+        while not self._stop.is_set():
+            heart.beat()
+            self._wake.set()
+            self._clock.wait(self._stop, self._profile.health.heartbeat_interval_seconds)
+
+    def _mailbox_side(self) -> None:
+        """Open the mailbox, then watch its folders."""
+        # With FleetPrompt's clock the beginning is certain; without it, it is found all the same.
+        self._asked.wait()
+        watched = self._open_mailbox()
+        self._known.wait()
+        if watched is None or self._writer is None:
+            return
+        pace = Pace(self._clock, self._profile.limits.max_messages_per_minute)
+        reader = reader_for(
+            self._store,
+            self._writer,
+            self._clock,
+            pace,
+            self._stop,
+            with_body=self._may_send_bodies(),
+        )
+        for one in watched:
+            watch = Watch(
+                one,
+                self._door,
+                reader,
+                self._store,
+                self._health,
+                self._clock,
+                self._stop,
+                poll_seconds=self._profile.mailbox.poll_interval_seconds,
+                told=self._wake.set,
+            )
+            self._watches.append(watch)
+            self._start(f"watch {one.name}", watch.run)
+
+    def _ask_once(self) -> bool:
         try:
             me = self._platform.me()
         except EdgeError as error:
-            self._health.bad("platform", error)
-            return None
+            if not self._stop.is_set():
+                self._health.bad("platform", error)
+            return False
         self._check(me)
+        self._ahead = me.ahead
         self._health.good("platform")
-        return me
+        return True
 
     def _check(self, me: Me) -> None:
         """The key must be of the organization that profile and store belong to."""
@@ -103,47 +161,14 @@ class Connector:
             self._store.notes.put("organization_id", me.organization_id)
             self._store.notes.put("tenant", me.tenant)
 
-    def _work(self, me: Me | None) -> None:
-        """Open the mailbox, then start the threads that need tenant and folders."""
-        watched = self._open_mailbox(me)
-        tenant = self._tenant()
-        if watched is None or tenant is None:
-            return
-        writer = Writer(self._profile, tenant)
-        self._health.writer = writer
-        pace = Pace(self._clock, self._profile.limits.max_messages_per_minute)
-        reader = reader_for(
-            self._store, writer, self._clock, pace, self._stop, with_body=self._may_send_bodies()
-        )
-        for one in watched:
-            watch = Watch(
-                one,
-                self._door,
-                reader,
-                self._store,
-                self._health,
-                self._clock,
-                self._stop,
-                poll_seconds=self._profile.mailbox.poll_interval_seconds,
-                told=self._wake.set,
-            )
-            self._watches.append(watch)
-            self._start(f"watch {one.name}", watch.run)
-        uploader = Uploader(self._store, self._platform, self._clock)
-        post = Post(uploader, self._health, self._clock, self._stop, self._wake)
-        self._start("post", post.run)
-        self._beat(Heart(self._store, self._health, writer, self._clock, uuid.uuid4().hex))
-
-    def _open_mailbox(self, me: Me | None) -> Sequence[Watched] | None:
+    def _open_mailbox(self) -> Sequence[Watched] | None:
         backoff = Backoff(self._clock, first=2, longest=60, proven=0)
         while not self._stop.is_set():
             try:
                 session = self._door.open()
                 try:
                     watched = watched_folders(self._profile.mailbox, session.folders())
-                    begin(
-                        session, self._store, self._clock, watched, ahead=me.ahead if me else None
-                    )
+                    begin(session, self._store, self._clock, watched, ahead=self._ahead)
                 finally:
                     session.close()
             except StoreError:
@@ -159,13 +184,13 @@ class Connector:
 
     def _tenant(self) -> str | None:
         """The tenant's name, from an earlier run or as soon as FleetPrompt says it."""
-        backoff = Backoff(self._clock, first=2, longest=60, proven=0)
+        backoff = Backoff(self._clock, first=2, longest=900, proven=0)
         while not self._stop.is_set():
             with self._store.transaction():
                 tenant = self._store.notes.get("tenant")
             if tenant is not None:
                 return tenant
-            if self._ask_once() is None:
+            if not self._ask_once():
                 self._clock.wait(self._stop, backoff.failed())
         return None
 
@@ -175,19 +200,17 @@ class Connector:
             kept = self._store.notes.get("organization_id")
         return privacy.send_body and kept is not None and privacy.send_body_to_organization == kept
 
-    def _beat(self, heart: Heart) -> None:
-        while not self._stop.is_set():
-            heart.beat()
-            self._wake.set()
-            self._clock.wait(self._stop, self._profile.health.heartbeat_interval_seconds)
-
     def _start(self, name: str, work: Callable[[], None]) -> None:
         """A thread whose failure ends the connector rather than leave it half at work."""
 
         def run() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001 - told by run()
+            except EdgeError as error:
+                self._failure = self._failure or error
+                logger.error(error.message, extra={"code": error.code, "remedy": error.remedy})
+                self.stop()
+            except BaseException as error:  # noqa: BLE001 - raised by run()
                 self._failure = self._failure or error
                 logger.exception("a thread failed", extra={"work": name})
                 self.stop()

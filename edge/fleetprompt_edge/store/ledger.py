@@ -32,11 +32,12 @@ class Known(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A mail that could not be fetched so far."""
+    """A mail that could not be fetched so far; ``backfill``: it is wanted although it is old."""
 
     uid: int
     internal_date: int | None
     attempts: int
+    backfill: bool = False
 
 
 class Backfill(NamedTuple):
@@ -145,9 +146,9 @@ class Ledger:
     def set_unreadable(self, folder_id: int, mail: Unreadable) -> None:
         """Ask for this mail again later."""
         self._connection.execute(
-            "INSERT INTO unreadable VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (folder_id, uid) DO UPDATE SET attempts = excluded.attempts",
-            (folder_id, mail.uid, mail.internal_date, mail.attempts),
+            "INSERT INTO unreadable VALUES (?, ?, ?, ?, ?) ON CONFLICT (folder_id, uid)"
+            " DO UPDATE SET attempts = excluded.attempts, backfill = max(backfill, excluded.backfill)",
+            (folder_id, mail.uid, mail.internal_date, mail.attempts, mail.backfill),
         )
 
     def clear_unreadable(self, folder_id: int, uid: int) -> None:
@@ -159,9 +160,10 @@ class Ledger:
     def unreadable(self, folder_id: int) -> list[Unreadable]:
         """Mails to ask for again."""
         return [
-            Unreadable(*row)
-            for row in self._connection.execute(
-                "SELECT uid, internal_date, attempts FROM unreadable WHERE folder_id = ? ORDER BY uid",
+            Unreadable(uid, internal_date, attempts, bool(backfill))
+            for uid, internal_date, attempts, backfill in self._connection.execute(
+                "SELECT uid, internal_date, attempts, backfill FROM unreadable"
+                " WHERE folder_id = ? ORDER BY uid",
                 (folder_id,),
             )
         ]

@@ -37,12 +37,14 @@ CREATE TABLE places (
   PRIMARY KEY (folder_id, uid)
 ) STRICT, WITHOUT ROWID;
 
--- Mails that Bridge did not hand out; asked for again until told as failed.
+-- Mails that Bridge did not hand out; asked for again until told as failed. backfill: 1 if a backfill
+-- wants them, which tells of old mail too.
 CREATE TABLE unreadable (
   folder_id INTEGER NOT NULL REFERENCES folders ON DELETE CASCADE,
   uid INTEGER NOT NULL,
   internal_date INTEGER,
   attempts INTEGER NOT NULL,
+  backfill INTEGER NOT NULL,
   PRIMARY KEY (folder_id, uid)
 ) STRICT, WITHOUT ROWID;
 
