@@ -119,5 +119,3 @@ def visit(context: BrowserContext, shop: Shop) -> Callable[..., Page]:
         return page
 
     return opened
-
-

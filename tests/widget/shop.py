@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import time
+from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -93,7 +95,7 @@ def say(page: Page, text: str) -> None:
 
 
 def agree(page: Page) -> None:
-    dialog(page).locator("form[role=group] .go").click()
+    dialog(page).locator("form[aria-label] .go").click()
 
 
 def begin(page: Page, text: str = "Do you ship to Iceland?") -> None:
@@ -107,10 +109,18 @@ def begin(page: Page, text: str = "Do you ship to Iceland?") -> None:
 
 def delivered(page: Page) -> Locator:
     """The visitor's messages that the server has."""
-    return dialog(page).locator("[role=log] > .me").filter(
-        has_not_text=re.compile("Sending|Not sent")
+    return (
+        dialog(page).locator("[role=log] > .me").filter(has_not_text=re.compile("Sending|Not sent"))
     )
 
 
 def sending(page: Page) -> Locator:
     return dialog(page).get_by_text("Sending", exact=True)
+
+
+def eventually(what: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Waits for what the server sees."""
+    ends = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < ends
+        time.sleep(0.05)

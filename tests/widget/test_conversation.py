@@ -203,7 +203,7 @@ def test_trap_56_the_visitor_erases_everything(visit: Visit, api: WebchatApi) ->
     open_chat(other)
     expect(delivered(other)).to_have_count(1)
     dialog(page).get_by_role("button", name="Erase my data").click()
-    dialog(page).locator("form[role=group]").get_by_role("button", name="Erase my data").click()
+    dialog(page).locator("form[aria-label]").get_by_role("button", name="Erase my data").click()
     for one in (page, other):
         expect(note(one)).to_have_text("Your data has been erased.")
         assert own(one) == []

@@ -13,6 +13,7 @@ from tests.widget.shop import (
     bubbles,
     delivered,
     dialog,
+    eventually,
     field,
     launcher,
     lines,
@@ -28,7 +29,7 @@ Visit = Callable[..., Page]
 SIZES = {"wide": (1280, 800), "narrow": (375, 667)}
 
 
-@pytest.fixture(params=SIZES.values(), ids=SIZES.keys())
+@pytest.fixture(params=list(SIZES.values()), ids=list(SIZES))
 def sized(request: pytest.FixtureRequest, visit: Visit) -> Callable[..., Page]:
     def opened(path: str = "/") -> Page:
         page = visit(path)
@@ -210,9 +211,7 @@ def test_trap_29_no_layer_of_the_page_covers_the_button(
     assert box == {"x": 1280 - 76, "y": 800 - 76, "width": 56, "height": 56}
 
 
-def test_trap_30_the_chat_goes_on_when_the_page_is_replaced(
-    visit: Visit, api: WebchatApi
-) -> None:
+def test_trap_30_the_chat_goes_on_when_the_page_is_replaced(visit: Visit, api: WebchatApi) -> None:
     page = visit()
     begin(page)
     field(page).fill("half a sen")
@@ -270,6 +269,7 @@ def test_a_page_from_right_to_left_has_everything_on_the_other_side(
     assert button is not None
     assert button["x"] == 20
     begin(page, "مرحبا")
+    eventually(lambda: api.texts() == ["مرحبا"])
     api.reply("أهلا")
     expect(lines(page)).to_have_count(3)
     mine = delivered(page).locator("p").bounding_box()

@@ -107,7 +107,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   /** What was said before, then what is said from now on; the stream is one tab's for all. */
   async function attend({ id }: Conversation, signal: AbortSignal): Promise<void> {
-    if (conversation!.last_seq) await catchUp();
+    await catchUp(); // always: another tab may have heard of a message just before this one listened
     live = true;
     render();
     if (signal.aborted || !isOpen()) return;
@@ -178,11 +178,15 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   async function write(): Promise<void> {
     const { field } = screen;
     note = "";
-    if (written(field.value) && (await agreed())) {
-      const message = written(field.value); // again: the visitor may have gone on writing
+    // Without a question there is no pause either, in which the next message could be begun.
+    if (written(field.value) && (agreed() || (await agree()))) {
+      const message = written(field.value); // the visitor may have gone on writing
       field.value = "";
       if (message) {
-        await change(({ outbox }) => ({ outbox: [...outbox, message] }));
+        const before = mine.kept.visitor;
+        const add = ({ outbox }: Kept) => ({ outbox: [...outbox, message] });
+        const { visitor } = await change(add, true);
+        if (visitor !== before) renounce(); // another tab was first
         await drain();
         await offer();
       }
@@ -190,29 +194,33 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     render();
   }
 
-  /** Asks for consent and for what the site wants to know first; without it nothing is stored or sent. */
-  async function agreed(): Promise<boolean> {
+  function due(): boolean {
+    return !!site!.consent && site!.consent.version !== mine.kept.consent;
+  }
+
+  /** Whether the site wants to know who it is, before the first message of a conversation. */
+  function asks(): boolean {
+    const { name, email } = site!.prechat;
+    return name + email !== "offoff" && !isOpen() && !mine.kept.contact && !identity;
+  }
+
+  function agreed(): boolean {
+    return !!site && !blocked && !due() && !asks();
+  }
+
+  /** Asks for consent and for what the site wants to know; without it nothing is stored or sent. */
+  async function agree(): Promise<boolean> {
     if (!site) await begin();
     if (!site || blocked) return false;
-    const { consent, prechat } = site;
-    const { kept } = mine;
-    const due = consent && consent.version !== kept.consent;
-    const asks =
-      !isOpen() && !kept.contact && !identity && prechat.name + prechat.email !== "offoff";
-    let { contact } = kept;
-    if (due || asks) {
-      const given = await screen.ask({
-        text: due ? consent.text : site.title,
-        href: due ? consent.link : null,
-        answers: [due ? words.agree : words.send],
-        ...(asks && { fields: prechat }),
-      });
-      if (!given) return false;
-      contact = given;
-      if (due) raise("consent");
-    }
-    const { visitor } = await change(() => ({ consent: consent?.version, contact }), true);
-    if (visitor !== kept.visitor) renounce(); // another tab was first
+    if (agreed()) return true;
+    const { consent, prechat, title } = site;
+    const contact = await screen.ask({
+      ...(due() ? { ...consent!, yes: words.agree } : { text: title, yes: words.send }),
+      ...(asks() && { fields: prechat }),
+    });
+    if (!contact) return false;
+    raise("consent");
+    await change(() => ({ consent: consent?.version, contact }), true);
     return true;
   }
 
@@ -272,7 +280,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       // The notice has changed: without consent to the new one the text goes back to where it was written.
       site = { ...site!, consent: body.consent ?? site!.consent };
       await change(() => ({ consent: undefined }));
-      void agreed().then((yes) => (yes ? drain() : mine.kept.outbox.forEach(edit)));
+      void agree().then((yes) => (yes ? drain() : mine.kept.outbox.forEach(edit)));
     } else if (message?.to && /^(conv|not-f)/.test(problem)) {
       // It is not stored there, or the answer would have been that it is: it goes to a new one.
       if (message.to === conversation?.id)
@@ -299,7 +307,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     offered = true;
     const given = await screen.ask({
       text: words.reach,
-      answers: [words.send],
+      yes: words.send,
       fields: { name: "off", email: "required" },
       quiet: true,
     });
@@ -314,7 +322,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     rated = true;
     const given = await screen.ask({
       text: words.rate,
-      answers: ["1", "2", "3", "4", "5"],
+      yes: "12345",
       quiet: true,
     });
     if (!given) return;
@@ -349,7 +357,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   }
 
   async function erase(): Promise<void> {
-    if (!(await screen.ask({ text: `${words.erase}?`, answers: [words.erase] }))) return;
+    if (!(await screen.ask({ text: `${words.erase}?`, yes: words.erase }))) return;
     const { problem } = await send("erase", {});
     if (problem) note = words.failed;
     else {

@@ -8,8 +8,8 @@ export const SMALL = "(max-width:480px),(max-height:480px)";
  * `--s` soft background · `--m` muted text · `--l` lines
  */
 export const STYLE = `:host{color-scheme:var(--fp-scheme)!important;--s:color-mix(in srgb,CanvasText 6%,Canvas);--m:color-mix(in srgb,CanvasText 65%,Canvas);--l:color-mix(in srgb,CanvasText 14%,Canvas)}
-b{position:absolute;top:0;inset-inline-end:0;padding:0 7px;border-radius:16px;background:#c00;color:#fff;font:600 12px/20px system-ui}
-dialog{position:absolute;inset:auto;bottom:72px;inset-inline-end:0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 12px 48px #0003}
+b{position:absolute;top:0;inset-inline-end:0;padding:0 7px;border-radius:16px;background:#c00;color:#fff;font:13px/20px system-ui}
+dialog{position:absolute;inset:auto;bottom:72px;inset-inline-end:0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
 :host([data-side=start]) dialog{inset-inline:0 auto}
 dialog *{box-sizing:border-box;margin:0}
 dialog button{all:unset;cursor:pointer;border-radius:16px;text-align:center}
@@ -27,7 +27,7 @@ h2{font-size:16px}
 .me p{margin-inline-start:auto;text-align:start}
 small,.top p,.foot,[role=status],label{font-size:13px}
 small,.foot,[role=status]{color:var(--m)}
-[role=status]{padding:0 16px;min-height:19px}
+[role=status]{padding:0 16px;min-height:20px}
 small button,.foot button{text-decoration:underline}
 a{color:inherit}
 form{display:flex;flex-wrap:wrap;gap:8px;padding:12px 16px;border-top:1px solid var(--l)}

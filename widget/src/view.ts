@@ -23,9 +23,9 @@ export interface Shown {
 
 export interface Question {
   readonly text: string;
-  readonly href?: string | null;
-  /** What the visitor can answer, the intended first. */
-  readonly answers: readonly string[];
+  readonly link?: string | null;
+  /** The button's text; or digits, a button each. */
+  readonly yes: string;
   readonly fields?: Readonly<Record<"name" | "email", Asked>>;
   /** Does not take the focus from where the visitor writes. */
   readonly quiet?: boolean;
@@ -157,10 +157,10 @@ export function view(
   }
 
   /**
-   * Asks below the lines, one thing at a time; gives what is in the fields and, as `answer`, which
-   * answer it was, from 1; nothing when the visitor does not want to.
+   * Asks below the lines, one thing at a time; gives what is in the fields and, as `answer`, the
+   * button; nothing when the visitor does not want to.
    */
-  function ask({ text, href, answers, fields, quiet }: Question): Promise<Given | undefined> {
+  function ask({ text, link: href, yes, fields, quiet }: Question): Promise<Given | undefined> {
     return new Promise((resolve) => {
       const settle = (given?: Given) => {
         form.remove();
@@ -170,7 +170,6 @@ export function view(
       const form = make(
         "form",
         {
-          role: "group",
           ariaLabel: text,
           onsubmit(event: SubmitEvent) {
             event.preventDefault();
@@ -191,8 +190,13 @@ export function view(
                 make("input", { name, type: name, autocomplete: name as AutoFill, required }),
               );
         }),
-        ...answers.map((textContent, at) =>
-          make("button", { className: answers[1] ? "" : "go", textContent, name: "answer", value: `${at + 1}` }),
+        ...(+yes ? [...yes] : [yes]).map((textContent) =>
+          make("button", {
+            className: +yes ? "" : "go",
+            textContent,
+            name: "answer",
+            value: textContent,
+          }),
         ),
         make("button", { type: "button", textContent: words.cancel, onclick: () => settle() }),
       );
