@@ -15,6 +15,7 @@ from typing import cast
 from starlette.requests import Request
 
 from fleetprompt.clock import Clock, system_clock
+from fleetprompt.connectors.pairing import Pairing
 from fleetprompt.db.engine import Database
 from fleetprompt.db.urls import application_url
 from fleetprompt.directives.doorbell import Doorbell
@@ -71,6 +72,7 @@ class AppState:
     key_ring: KeyRing
     sessions: Sessions
     guessing: Guessing
+    pairing: Pairing
     writer: SignalWriter
     listener: Listener
     doorbell: Doorbell
@@ -107,6 +109,7 @@ async def opened(
             key_ring=NotingKeyRing(database, settings),
             sessions=Sessions(database, settings),
             guessing=Guessing(database, settings),
+            pairing=Pairing(database, settings),
             writer=SignalWriter(url, settings, signal_handlers()),
             listener=Listener(url),
             doorbell=Doorbell(database),

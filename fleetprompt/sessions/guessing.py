@@ -1,11 +1,13 @@
 """A bound on failed sign-ins from one address, exact however many processes answer.
 
 A try counts before its key is looked at, so that many at once cannot slip through, and is taken
-back when the key is good: an office behind one address is not locked out by signing in.
+back when the key is good: an office behind one address is not locked out by signing in. Other things
+that may be guessed at, such as pairing codes, are counted in the same way, each apart.
 """
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -22,14 +24,35 @@ from fleetprompt.vault.master_key import load_master_key
 WINDOW = timedelta(minutes=5)
 
 
-class Guessing:
-    """Counts tries by address. IPv6 addresses count by their /64, which is what one customer has."""
+def _too_many_sign_ins(retry_after: float) -> RateLimitedError:
+    return RateLimitedError(
+        "Too many failed sign-ins from your address. Wait a little, or use a one-time link.",
+        retry_after=retry_after,
+    )
 
-    def __init__(self, database: Database, settings: Settings, clock: Clock = system_clock) -> None:
+
+class Guessing:
+    """Counts tries by address. IPv6 addresses count by their /64, which is what one customer has.
+
+    What has another ``purpose`` is counted apart; ``most`` is None for as many as sign-ins, and ``told``
+    makes the problem from the seconds to wait.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock = system_clock,
+        *,
+        purpose: str = "sign-in",
+        most: int | None = None,
+        told: Callable[[float], RateLimitedError] = _too_many_sign_ins,
+    ) -> None:
         self._database = database
         self._clock = clock
-        self._most = settings.sign_in_failures
-        self._hash_key = load_master_key(settings).subkey("sign-in-address-hash")
+        self._most = settings.sign_in_failures if most is None else most
+        self._told = told
+        self._hash_key = load_master_key(settings).subkey(f"{purpose}-address-hash")
 
     async def begin(self, address: str) -> "Try":
         """Count a try; RateLimitedError, until the window ends, beyond the most."""
@@ -50,10 +73,7 @@ class Guessing:
                 .returning(SignInFailures.failures)
             )
         if failures is not None and failures > self._most:
-            raise RateLimitedError(
-                "Too many failed sign-ins from your address. Wait a little, or use a one-time link.",
-                retry_after=(window + WINDOW - now).total_seconds(),
-            )
+            raise self._told((window + WINDOW - now).total_seconds())
         return Try(self._database, address_hash, window)
 
 

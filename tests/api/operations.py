@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 from fastapi import FastAPI
 
+from fleetprompt.connectors.models import Connector
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals import service as approvals
@@ -16,6 +17,7 @@ from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.approvals.renewal import change_terms
 from fleetprompt.directives.types import find_type
 from fleetprompt.executions import service as executions
+from fleetprompt.ids import new_id
 from fleetprompt.outbound import ledger
 from fleetprompt.packages import service as packages
 from fleetprompt.signals.emit import NewSignal, emit
@@ -26,8 +28,8 @@ from fleetprompt.tenants.service import Tenant
 from tests.api.support import DIGEST, Keys, signal
 from tests.directives.connector_types import connector_directive
 
-# Operations that answer to nobody in particular.
-OPEN = frozenset({"live", "ready", "moving"})
+# Operations that need no key. Who pairs has none yet, only a code.
+OPEN = frozenset({"live", "ready", "moving", "pair_connector"})
 # Any key may ask who it is.
 NEEDS_NO_SCOPE = frozenset({"read_me"})
 # A slug here names a package of the catalogue, which is everybody's; there, a tenant, which is the
@@ -57,6 +59,8 @@ BODIES: dict[str, Any] = {
     "configure_installation": {"config": {}},
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
     "settle_outbound_message": {"action": "give_up"},
+    "pair_connector": {"code": "AAAA-BBBB-CCCC"},
+    "create_connector": {"label": "Support mailbox"},
     "add_member": {"email": "new@example.org", "role": "viewer"},
     "issue_key": {"kind": "user", "name": "new", "role": "viewer", "scopes": ["signals:read"]},
     "approve_approval": {"hash": "0" * 64},
@@ -135,6 +139,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         january = Selection(occurred_from=datetime(2026, 1, 1, tzinfo=UTC))
         replay = await ask_for_replay(session, tenant, january, live=False, actor=actor)
         signal_id = await emit(session, NewSignal(type="test.object", data={}))
+        session.add(connector := Connector(id=new_id(), package="p", label="l", created_by="t"))
     user_id = await keys.member(tenant, f"second@{tenant.slug}.example.org", "admin")
     async with database.platform() as session:
         asked = KeyRequest("user", "object", role="viewer")
@@ -143,6 +148,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         "signal_id": signal_id,
         "directive_id": directive.id,
         "connector_directive_id": fetched.id,
+        "connector_id": connector.id,
         "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,

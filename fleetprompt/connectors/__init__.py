@@ -1,0 +1,1 @@
+"""Connectors that customers run: pairing, what is known of each, revoking."""
