@@ -134,6 +134,112 @@ class ProvisioningUnavailableError(FleetPromptError):
     id, status, title = "provisioning-unavailable", 503, "This process may not create tenants"
 
 
+class WebchatError(FleetPromptError):
+    """Base of what only the website chat answers; see docs/reference/webchat-api.md."""
+
+
+class TokenError(WebchatError):
+    """Base of the refusals of a visitor's token."""
+
+    status = 401
+
+
+class TokenRequiredError(TokenError):
+    """A request of a visitor without a token."""
+
+    id, title = "token-required", "A visitor's token is needed"
+
+
+class TokenInvalidError(TokenError):
+    """A token that was not made here, or was changed."""
+
+    id, title = "token-invalid", "This token does not hold"
+
+
+class TokenExpiredError(TokenError):
+    """A token whose time is over."""
+
+    id, title = "token-expired", "This token has expired"
+
+
+class TokenKeyUnknownError(TokenError):
+    """A token under a key that the site has no more."""
+
+    id, title = "token-key-unknown", "This token was signed with a key that is gone"
+
+
+class TokenSiteMismatchError(TokenError):
+    """A token of another site."""
+
+    id, title = "token-site-mismatch", "This token belongs to another site"
+
+
+class TokenOriginMismatchError(TokenError):
+    """A token that was given to a page of another origin."""
+
+    id, title = "token-origin-mismatch", "This token belongs to another origin"
+
+
+class OriginNotAllowedError(WebchatError):
+    """The page that asks is not on the site's list."""
+
+    id, status, title = "origin-not-allowed", 403, "This origin is not allowed to use the chat"
+
+
+class SiteDisabledError(WebchatError):
+    """The site is switched off."""
+
+    id, status, title = "site-disabled", 403, "The chat of this site is switched off"
+
+
+class VisitorExpiredError(WebchatError):
+    """The visitor's secret is too old, was not made here, or was erased."""
+
+    id, status, title = "visitor-expired", 403, "This visitor's secret no longer holds"
+
+
+class ConsentRequiredError(WebchatError):
+    """The site asks for consent and there is none."""
+
+    id, status, title = "consent-required", 403, "The visitor's consent is needed"
+
+
+class ConsentStaleError(WebchatError):
+    """Consent was given to another version; ``consent`` holds the present one."""
+
+    id, status, title = "consent-stale", 409, "The visitor consented to another version"
+
+
+class ChallengeRequiredError(WebchatError):
+    """Much comes from here; ``challenge`` says what to do before trying again."""
+
+    id, status, title = "challenge-required", 403, "A challenge must be answered first"
+
+
+class IdentityInvalidError(WebchatError):
+    """An identity token that does not hold."""
+
+    id, status, title = "identity-invalid", 403, "This identity token does not hold"
+
+
+class IdentityExpiredError(WebchatError):
+    """An identity token whose time is over."""
+
+    id, status, title = "identity-expired", 403, "This identity token has expired"
+
+
+class ConversationClosedError(WebchatError):
+    """A new message to a conversation that is over."""
+
+    id, status, title = "conversation-closed", 409, "This conversation is closed"
+
+
+class MessageMismatchError(WebchatError):
+    """The same ``client_message_id`` with another text."""
+
+    id, status, title = "message-mismatch", 409, "This message was stored with another text"
+
+
 def every_problem() -> list[type[FleetPromptError]]:
     """All problem types, the base (``internal``) included."""
     found: list[type[FleetPromptError]] = []

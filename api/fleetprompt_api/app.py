@@ -19,6 +19,7 @@ from fleetprompt_api import (
     approval_policies,
     approvals,
     connectors,
+    digest_email,
     directives,
     directives_openapi,
     docs,
@@ -50,6 +51,8 @@ from fleetprompt_api.problems_openapi import add_problems
 from fleetprompt_api.problems_openapi import problems as problem_answers
 from fleetprompt_api.state import opened, state_of
 from fleetprompt_api.tracing import TracedRequests
+from fleetprompt_api.webchat import visitors as webchat_visitors
+from fleetprompt_api.webchat.cross_origin import CrossOrigin
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 
@@ -71,6 +74,7 @@ _NOUNS = (
     packages,
     installations,
     installations_posting,
+    digest_email,
     outbound,
     members,
     keys,
@@ -78,6 +82,7 @@ _NOUNS = (
     health,
     docs,
     console,
+    webchat_visitors,
 )
 
 
@@ -136,6 +141,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
+            Middleware(CrossOrigin),
             Middleware(RequestFrame, base_url=chosen.api_url),
             *([Middleware(TracedRequests)] if tracing.on() else []),
             Middleware(BodyLimit),

@@ -2,13 +2,18 @@
 
 from typing import Any
 
+from fleetprompt.errors import WebchatError
 from fleetprompt_api.problems import MEDIA_TYPE, Problem, problem_types
 
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 def _answer(status: int) -> dict[str, Any]:
-    ids = [f"`{kind.id}`" for kind in problem_types().values() if kind.status == status]
+    ids = [
+        f"`{kind.id}`"
+        for kind in problem_types().values()
+        if kind.status == status and not issubclass(kind, WebchatError)
+    ]
     answer: dict[str, Any] = {
         "description": f"Problem: {', '.join(ids)}",
         "content": _CONTENT,

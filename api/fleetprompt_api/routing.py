@@ -33,7 +33,7 @@ class PlatformRoute(APIRoute):
             if needs_key:
                 await identified(request)
             if takes_body:
-                _check_json(request, await request.body())
+                check_json(request, await request.body())
             return await handle(request)
 
         return checked
@@ -45,7 +45,8 @@ def _needs_key(dependant: Dependant) -> bool:
     )
 
 
-def _check_json(request: Request, body: bytes) -> None:
+def check_json(request: Request, body: bytes) -> None:
+    """Refuse a body that is not strict JSON, by content type or by content."""
     if not body:
         return
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

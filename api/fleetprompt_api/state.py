@@ -33,6 +33,8 @@ from fleetprompt.telemetry.reporting import reporting
 from fleetprompt.tenants.key_service import Identity, KeyRing
 from fleetprompt.vault.master_key import load_master_key
 from fleetprompt.vault.service import Vault
+from fleetprompt.webchat.live import Live
+from fleetprompt.webchat.sites import Sites
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ class AppState:
     vault: Vault
     outbound: OutboundClient
     scrape: Scrape
+    chat_sites: Sites
+    chat_live: Live
     clock: Clock = system_clock
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     streams: Counter[str] = field(default_factory=Counter)
@@ -102,6 +106,7 @@ async def opened(
         Database.application(settings, name="fleetprompt-api") as database,
         reporting(database, "api") as reporter,
     ):
+        vault = Vault(database, load_master_key(settings))
         state = AppState(
             settings=settings,
             directive_types=directive_types,
@@ -113,13 +118,16 @@ async def opened(
             writer=SignalWriter(url, settings, signal_handlers()),
             listener=Listener(url),
             doorbell=Doorbell(database),
-            vault=Vault(database, load_master_key(settings)),
+            vault=vault,
             outbound=OutboundClient(settings),
             scrape=Scrape(database, reporter),
+            chat_sites=Sites(database, vault, settings.key_cache_seconds),
+            chat_live=Live(database),
         )
         await state.writer.start()
         state.listener.start()
         state.doorbell.start()
+        state.chat_live.start()
         try:
             with _told_to_stop(state.closing):
                 yield state
@@ -128,6 +136,7 @@ async def opened(
             await state.writer.close()
             await state.listener.close()
             await state.doorbell.close()
+            await state.chat_live.close()
             await state.key_ring.close()
             await asyncio.to_thread(tracing.flush)
 

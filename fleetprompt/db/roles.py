@@ -15,7 +15,10 @@ from fleetprompt.db.urls import APPLICATION_ROLE
 
 TENANT_GROUP = "fleetprompt_tenant"
 # Rows of all tenants, by their schemas' names.
-INDEX_TABLES = ("stale_partitions", "directive_queue", "schedule_slots", "approvals_waiting")
+INDEX_TABLES = (
+    *("stale_partitions", "directive_queue", "schedule_slots", "approvals_waiting"),
+    "webchat_site_keys",
+)
 # A process that stands still in the middle of a transaction must not hold its rows, which others pass
 # over, for longer than a lease.
 _IDLE_TIMEOUT = "30s"

@@ -1,0 +1,1 @@
+"""Website chat: sites, visitors' conversations and messages, tokens and limits."""

@@ -1,0 +1,77 @@
+"""Forgetting: what a visitor said is removed from messages and signals; that there was something stays."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt.webchat.models import ChatConversation, ChatErasure, ChatMessage
+from fleetprompt.webchat.telling import SUBJECT, tell
+
+# Ids, numbers and times stay, so that the story can still be followed; words, names and places go.
+_STRIP_SIGNALS = text(
+    """
+    UPDATE signals SET data = (data - ARRAY['text', 'name', 'email', 'page_url', 'summary'])
+                              || '{"erased": true}'
+    WHERE subject_type = :subject_type AND subject_id = ANY(:subjects) AND NOT data ? 'erased'
+    """
+)
+
+
+async def erase_visitor(
+    session: AsyncSession, site_id: UUID, visitor_id: UUID, now: datetime
+) -> Sequence[UUID]:
+    """Forget a visitor for good; the ids of the conversations that were erased now.
+
+    Their rows are locked first, so that no message slips in behind. Repeating it changes nothing.
+    """
+    await session.execute(
+        insert(ChatErasure).values(site_id=site_id, visitor_id=visitor_id).on_conflict_do_nothing()
+    )
+    found = await session.scalars(
+        select(ChatConversation)
+        .where(
+            ChatConversation.site_id == site_id,
+            ChatConversation.visitor_id == visitor_id,
+            ChatConversation.status != "erased",
+        )
+        .order_by(ChatConversation.id)
+        .with_for_update()
+    )
+    conversations = found.all()
+    for conversation in conversations:
+        await erase_conversation(session, conversation, now)
+    return [one.id for one in conversations]
+
+
+async def erase_conversation(
+    session: AsyncSession, conversation: ChatConversation, now: datetime
+) -> None:
+    """Remove what was said in a conversation, whose row is locked, and leave a tombstone."""
+    conversation.status = "erased"
+    conversation.closed_at = conversation.closed_at or now
+    for name in (
+        *("visitor_name", "visitor_email", "identity", "page_url", "address_hash", "agent_hash"),
+        *("language", "waiting_since", "assignee"),
+    ):
+        setattr(conversation, name, None)
+    conversation.revision += 1
+    conversation.updated_at = now
+    await session.execute(
+        update(ChatMessage)
+        .where(ChatMessage.conversation_id == conversation.id)
+        .values(content=None, context={})
+    )
+    await session.execute(
+        _STRIP_SIGNALS, {"subject_type": SUBJECT, "subjects": [str(conversation.id)]}
+    )
+    await tell(
+        session,
+        "conversation.erased",
+        conversation,
+        {"messages": conversation.last_seq},
+        dedupe_key=f"webchat_erased:{conversation.id}",
+    )
