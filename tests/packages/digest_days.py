@@ -1,16 +1,19 @@
 """Three days to render: a bad one, a good one and one on which nothing happened."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import (
+from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import DeliveryRecord
+from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
     ErrorGroup,
     Outcome,
-    Totals,
     TypeCount,
     Usage,
+    Waiting,
 )
 from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
 from fleetprompt.schedules.local_time import Window, window_of
@@ -20,7 +23,9 @@ LINKS = Links(
     console="https://fleet.example.com",
     dagster="https://dagster.example.com",
     correlation_id="digest:acme:2026-03-08:ops",
+    tenant="acme",
 )
+RECORD = DeliveryRecord((("on time", 29), ("late", 1)), read_back=2)
 
 
 def window(day: date) -> Window:
@@ -33,6 +38,28 @@ def window(day: date) -> Window:
 def at(hour: int, minute: int = 0) -> datetime:
     """A UTC instant after the start of 7 March 2026."""
     return datetime(2026, 3, 7, tzinfo=UTC) + timedelta(hours=hour, minutes=minute)
+
+
+def week(
+    *,
+    cost: tuple[str, ...],
+    seen: tuple[SeenError, ...] = (),
+    seen_last: tuple[SeenError, ...] = (),
+    **totals: tuple[int, ...],
+) -> list[Past]:
+    """The seven windows up to 7 March, their totals by name; ``seen`` errors are of all but the last."""
+    days = [window(date(2026, 3, day)) for day in range(1, 8)]
+    past = [
+        Past(
+            day,
+            Totals(
+                cost_usd=Decimal(cost[n]), **{name: values[n] for name, values in totals.items()}
+            ),
+            seen,
+        )
+        for n, day in enumerate(days)
+    ]
+    return [*past[:-1], replace(past[-1], errors=seen_last)]
 
 
 def bad_day() -> dict[str, Any]:
@@ -83,7 +110,7 @@ def bad_day() -> dict[str, Any]:
             Outcome("directive", "succeeded", "package.install", 21),
             Outcome("directive", "failed", "package.install", 2),
             Outcome("directive", "unknown", "email.send", 1),
-            Outcome("directive", "awaiting_approval", "email.send", 4),
+            Outcome("directive", "awaiting_approval", "email.send", 1),
             Outcome("directive", "cancelled", "email.draft", 2),
             Outcome("execution", "completed", "support_drafts", 96),
             Outcome("execution", "failed", "support_drafts", 14),
@@ -92,10 +119,26 @@ def bad_day() -> dict[str, Any]:
         ],
         "errors": errors,
         "usage": Usage(Decimal("4.8213"), 1_204_330, 88_120),
-        "previous": Totals(
-            signals=1320, errors=4, packages_failed=0, directives_succeeded=141,
-            directives_failed=1, executions_completed=101, executions_failed=2, runs_completed=48,
-            cost_usd=Decimal("3.10"),
+        "waiting": [Waiting("email.send", 4, at(-20), at(100))],
+        "before": week(
+            signals=(1290, 1275, 1310, 1188, 1302, 1267, 1320),
+            errors=(3, 5, 2, 4, 6, 3, 4),
+            directives_succeeded=(138, 142, 131, 140, 145, 139, 141),
+            directives_failed=(1, 2, 0, 1, 1, 3, 1),
+            executions_completed=(98, 103, 95, 99, 104, 100, 101),
+            executions_failed=(1, 2, 0, 1, 3, 1, 2),
+            runs_completed=(48, 48, 47, 48, 48, 48, 48),
+            cost=("3.02", "3.20", "2.95", "3.08", "3.15", "3.11", "3.10"),
+            mails_received=(790, 805, 820, 760, 811, 799, 808),
+            chat_messages=(280, 310, 295, 288, 301, 276, 299),
+            seen=(
+                SeenError("agent.execution.failed", "support_drafts", "rate_limit", 2, at(0)),
+                *(SeenError(f"shop.sync_{n:02}.failed", "", "validation", 1, at(0)) for n in range(9)),
+            ),
+            seen_last=(
+                SeenError("workflow.run.failed", "nightly_lake", "unknown", 1, at(5), "lake:6"),
+                SeenError("crm.sync.failed", "contacts", "network", 3, at(11), "crm:3"),
+            ),
         ),
     }  # fmt: skip
 
@@ -115,8 +158,13 @@ def good_day() -> dict[str, Any]:
             Outcome("run", "completed", "drain_directives", 48),
         ],
         "usage": Usage(Decimal("2.96"), 804_101, 61_007),
-        "previous": Totals(
-            signals=990, directives_succeeded=121, executions_completed=84, runs_completed=48,
-            cost_usd=Decimal("3.10"),
+        "before": week(
+            signals=(402, 388, 970, 958, 990, 977, 990),
+            directives_succeeded=(41, 37, 120, 118, 122, 117, 121),
+            executions_completed=(30, 26, 82, 84, 86, 84, 84),
+            runs_completed=(48, 48, 48, 48, 48, 48, 48),
+            cost=("1.10", "0.94", "2.95", "3.08", "2.99", "3.01", "3.10"),
+            mails_received=(251, 240, 633, 641, 652, 638, 649),
+            chat_messages=(90, 84, 210, 206, 219, 211, 214),
         ),
     }  # fmt: skip

@@ -18,7 +18,8 @@ from fleetprompt.packages.mattermost_daily_ops_digest.collect import (
     Previous,
     collect,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import Outcome, Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.history import Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import Outcome
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.tenants.service import Tenant
 
@@ -131,6 +132,7 @@ async def test_a_window_is_told_by_family_state_and_name(
         executions_completed=1,
         runs_completed=1,
         runs_failed=1,
+        mails_received=1,
     )
 
 
@@ -146,7 +148,7 @@ async def test_trap_27_a_commit_in_flight_is_counted_once_in_the_next_digest(
         async with database.tenant(tenant.schema) as reader:
             first = await collect(reader, FIRST)
     async with database.tenant(tenant.schema) as reader:
-        second = await collect(reader, SECOND, Previous(FIRST, first.cut, first.facts.totals))
+        second = await collect(reader, SECOND, Previous(FIRST, first.cut, first.facts.as_past()))
         assert await collect(reader, FIRST, again=first.cut) == first
     # The quick one committed above the horizon that the slow one held: it waits with it.
     assert (first.facts.signals, first.facts.late) == (1, 0)
@@ -174,7 +176,7 @@ async def test_trap_27_days_add_up_to_the_table_whatever_came_late(
             async with database.tenant(tenant.schema) as session:
                 found = await collect(session, window, previous)
         counted += found.facts.signals
-        previous = Previous(window, found.cut, found.facts.totals)
+        previous = Previous(window, found.cut, found.facts.as_past())
     # Everything that is left comes with the next window.
     async with database.tenant(tenant.schema) as session:
         rest = Window(windows[-1].end, windows[-1].end + DAY)

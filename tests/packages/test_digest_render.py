@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import (
-    DigestFacts,
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, facts_from_rows
+from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.render import DigestText, render
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
     ErrorGroup,
     Outcome,
-    Totals,
     TypeCount,
     Usage,
-    facts_from_rows,
+    Waiting,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.render import DigestText, render
 from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
 from fleetprompt.schedules.local_time import Window
 from tests.doubles.mattermost.text import find_mentions, rewrite
-from tests.packages.digest_days import LINKS, ZONE, bad_day, good_day, window
+from tests.packages.digest_days import LINKS, RECORD, ZONE, bad_day, good_day, window
 
 GOLDEN = Path(__file__).parent / "golden"
 SUNDAY = window(date(2026, 3, 8))
@@ -42,7 +42,12 @@ def digest(
     rows: dict[str, Any], *, name: str = "Acme Robotics", links: Links = LINKS, **options: Any
 ) -> DigestText:
     facts = facts_from_rows(SUNDAY, **rows)
-    return render(facts, Config(**options), SUNDAY, ZONE, name, links)
+    return render(facts, Config(**options), SUNDAY, ZONE, name, links, RECORD)
+
+
+def the_day_before(**totals: Any) -> list[Past]:
+    """The window before, with these totals and no errors."""
+    return [Past(window(date(2026, 3, 7)), Totals(**totals), ())]
 
 
 def shuffled(rows: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def shuffled(rows: dict[str, Any], seed: int) -> dict[str, Any]:
             continue
         pieces: list[Any] = []
         for row in value:
-            if row.count > 1 and row.name is not None:
+            if not isinstance(row, Past) and row.count > 1 and row.name is not None:
                 own = {"own": 0, "late": 0} if isinstance(row, TypeCount) else {}
                 pieces += [replace(row, count=row.count - 1), replace(row, count=1, **own)]
             else:
@@ -107,7 +112,8 @@ def test_worst_first_and_what_went_well_in_one_line() -> None:
     lines = digest(bad_day()).text.splitlines()
     assert lines[0].startswith("#### 🔴 Acme Robotics")
     assert lines[1].startswith("**Next:** renew the credential of `mattermost`")
-    assert lines[3].startswith("| Count | Error")
+    assert lines[2].startswith("**Unusual** · 30 errors (usually 4, from 2 to 6)")
+    assert lines[4].startswith("| Count | Error")
     quiet = digest({"outcomes": [o for o in bad_day()["outcomes"] if not o.failed][:2]}).text
     assert sum("succeeded" in line or "installed" in line for line in quiet.splitlines()) == 1
 
@@ -134,10 +140,12 @@ def test_trap_16_a_table_that_is_cut_says_exactly_what_is_left_out(max_lines: in
 
 
 def test_trap_16_lines_left_out_are_counted() -> None:
-    full = digest(bad_day(), max_lines=13).text.splitlines()
+    # Too short for the table and one of its rows beside everything else.
+    full = digest(bad_day(), max_lines=18).text.splitlines()
     short = digest(bad_day(), max_lines=10).text.splitlines()
     assert not any(line.startswith("+") for line in full)
-    assert short[-2] == "+3 more lines"
+    assert len(full) == 17
+    assert short[-2] == "+8 more lines"
     assert short[:8] == full[:8]
     assert short[-1] == full[-1]
 
@@ -160,11 +168,23 @@ def test_the_next_step_is_the_most_useful_one(kept: tuple[str, ...], expected: s
 
 
 def test_approvals_that_wait_are_told_on_a_day_without_errors() -> None:
-    rows = {"outcomes": [Outcome("directive", "awaiting_approval", "email.send", 2)]}
+    since, lapses = SUNDAY.start - timedelta(days=9), SUNDAY.end + timedelta(hours=2)
+    rows = {
+        "waiting": [
+            Waiting("email.send", 2, SUNDAY.end, lapses),
+            Waiting("package.disable", 1, since, lapses + timedelta(days=1)),
+        ]
+    }
     found = digest(rows)
+    address = "(https://fleet.example.com/console/approvals)"
     assert found.text.startswith("#### 🟡")
-    assert "**Next:** decide on 2 directives waiting for approval." in found.text
+    assert f"**Next:** decide on [3 directives]{address} waiting for approval." in found.text
+    assert (
+        f"**Approvals** · [3 directives]{address} waiting: `email.send` 2, `package.disable` 1"
+        " · the oldest since Thu 26 Feb 09:00, the first lapses Sun 8 Mar 11:00"
+    ) in found.text
     assert not found.failing
+    assert not found.empty
 
 
 def test_trap_41_an_empty_window_is_one_line() -> None:
@@ -219,7 +239,7 @@ def test_cost_is_told_to_the_cent_if_wanted(
     rows = {
         "types": [TypeCount("web.hit", 1, told=False)],
         "usage": Usage(now, 10, None),
-        "previous": Totals(cost_usd=before),
+        "before": the_day_before(cost_usd=before),
     }
     assert f"**Cost** · {told}" in digest(rows).text
     assert "Cost" not in digest(rows, include_cost_estimates=False).text
@@ -250,6 +270,11 @@ HOSTILE = (
 )
 texts = st.sampled_from(HOSTILE) | st.text(max_size=60)
 counts = st.integers(1, 10**12)
+totals = st.builds(
+    Totals,
+    **dict.fromkeys(("signals", "errors", "executions_failed", "mails_received"), counts),
+    cost_usd=st.none() | st.decimals(0, 10**9, places=6),
+)
 moments = st.datetimes(datetime(2026, 3, 7), datetime(2026, 3, 9), timezones=st.just(UTC))
 error_groups = st.builds(
     ErrorGroup,
@@ -274,8 +299,21 @@ outcome_rows = st.builds(
     name=texts,
     count=counts,
 )
+seen_errors = st.builds(
+    SeenError, texts, texts, texts, counts, st.just(SUNDAY.start), st.none() | texts
+)
+weeks = st.lists(
+    st.tuples(totals, st.none() | st.lists(seen_errors, max_size=9).map(tuple)), max_size=7
+).map(
+    lambda told: [
+        Past(window(date(2026, 3, 7 - n)), totals, errors)
+        for n, (totals, errors) in enumerate(told)
+    ]
+)
 days = st.fixed_dictionaries(
     {
+        "waiting": st.lists(st.builds(Waiting, texts, counts, moments, moments), max_size=9),
+        "before": weeks,
         "types": st.lists(st.builds(TypeCount, texts, counts, told=st.booleans()), max_size=30),
         "outcomes": st.lists(outcome_rows, max_size=20),
         "errors": st.lists(error_groups, max_size=60),
@@ -290,6 +328,14 @@ HOSTILE_DAY = {
         for text in HOSTILE
     ],
     "usage": Usage(),
+    "waiting": [Waiting(text, 1, SUNDAY.start, SUNDAY.end) for text in HOSTILE],
+    "before": [
+        Past(
+            window(date(2026, 3, 7)),
+            Totals(errors=1),
+            tuple(SeenError(text, text, text, 1, SUNDAY.start, text) for text in HOSTILE),
+        )
+    ],
 }
 
 

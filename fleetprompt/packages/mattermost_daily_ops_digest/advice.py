@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, ErrorGroup
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import ErrorGroup
+from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
 from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
 
 
@@ -18,15 +20,20 @@ def lead(group: ErrorGroup, links: Links) -> str | None:
     return address or links.timeline(group.correlation_id) or links.execution(group.execution_id)
 
 
-def advice(facts: DigestFacts, links: Links) -> str:
+def advice(facts: DigestFacts, trend: Trend, links: Links) -> str:
     """The one next step, or nothing where none is needed."""
     for applies, sentence in _RULES:
         for group in facts.errors:
             if group.name is not None and applies(group):
                 return _linked(sentence(group), group, links)
-    waiting = facts.count("directive", "awaiting_approval")
-    if waiting:
-        return f"decide on {wording.many(waiting, 'directive')} waiting for approval."
+    if facts.waiting:
+        waiting = wording.many(sum(row.count for row in facts.waiting), "directive")
+        address = links.approvals()
+        return f"decide on {wording.link(waiting, address)} waiting for approval."
+    for one in trend.unusual():
+        found = _UNUSUAL.get((one.measure.total, one.low))
+        if found:
+            return f"{found}: {one.sentence()}."
     return ""
 
 
@@ -102,3 +109,12 @@ _RULES: tuple[tuple[Callable[[ErrorGroup], bool], Callable[[ErrorGroup], str]], 
         lambda group: f"start with {_subject(group)}, which failed {_times(group)}.",
     ),
 )
+
+# Where nothing failed: the total, and whether it is less than usual.
+_UNUSUAL: dict[tuple[str, bool], str] = {
+    ("cost_usd", False): "see what made executions cost so much",
+    ("mails_received", True): "check that the mail connector still reads its folders",
+    ("chat_messages", True): "check that the chat is still on the site",
+    ("executions_completed", True): "check that the agents still get work",
+    ("directives_succeeded", True): "check that work is still asked for",
+}

@@ -20,19 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
 
 from fleetprompt import secrets
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import (
-    DigestFacts,
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, facts_from_rows
+from fleetprompt.packages.mattermost_daily_ops_digest.history import Past
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
     ErrorGroup,
     Outcome,
-    Totals,
     TypeCount,
     Usage,
-    facts_from_rows,
+    Waiting,
 )
+from fleetprompt.packages.mattermost_daily_ops_digest.surfaces import SURFACE_TYPES
 from fleetprompt.schedules.local_time import Window
 
 # Groups of one kind that are listed; the rest is one row with exact counts.
 LISTED = 200
+_LISTED = {"most": LISTED, "surfaces": sorted(SURFACE_TYPES)}
 _NO_TRANSACTION_YET = 2**63 - 1
 
 
@@ -62,12 +64,13 @@ class Previous:
     """The window before, with what its digest stored.
 
     Without a ``cut`` (no digest was collected for it) membership is by time of storing alone;
-    without ``totals`` they are counted anew, by time.
+    without what it ``told``, that is counted anew, by time. ``history`` are windows before it.
     """
 
     window: Window
     cut: Cut | None = None
-    totals: Totals | None = None
+    told: Past | None = None
+    history: tuple[Past, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ async def collect(
         "before_horizon": before.horizon if before else _NO_TRANSACTION_YET,
         "before_end": before.at if before else window.start,
     }
-    facts = await _facts(session, window, bounds, previous=await _totals(session, previous))
+    facts = await _facts(session, window, bounds, await _before(session, previous))
     return Collected(facts, again or await _cut(session, bounds))
 
 
@@ -122,10 +125,12 @@ async def _cut(session: AsyncSession, bounds: dict[str, Any]) -> Cut:
     return Cut(bounds["end"], horizon, horizon if floor is None else floor)
 
 
-async def _totals(session: AsyncSession, previous: Previous | None) -> Totals | None:
-    """The previous window's totals: as stored, else counted by the time of storing."""
-    if previous is None or previous.totals is not None:
-        return previous.totals if previous else None
+async def _before(session: AsyncSession, previous: Previous | None) -> tuple[Past, ...]:
+    """The earlier windows; the last one as its digest told of it, else counted by time of storing."""
+    if previous is None:
+        return ()
+    if previous.told is not None:
+        return (*previous.history, previous.told)
     window = previous.window
     bounds = {
         "start": window.start,
@@ -135,14 +140,14 @@ async def _totals(session: AsyncSession, previous: Previous | None) -> Totals | 
         "before_horizon": _NO_TRANSACTION_YET,
         "before_end": window.start,
     }
-    return (await _facts(session, window, bounds, previous=None)).totals
+    return (*previous.history, (await _facts(session, window, bounds)).as_past())
 
 
 async def _facts(
-    session: AsyncSession, window: Window, bounds: dict[str, Any], *, previous: Totals | None
+    session: AsyncSession, window: Window, bounds: dict[str, Any], before: tuple[Past, ...] = ()
 ) -> DigestFacts:
     async def rows(name: str) -> list[dict[str, Any]]:
-        result = await session.execute(_statements()[name], {**bounds, "most": LISTED})
+        result = await session.execute(_statements()[name], {**bounds, **_LISTED})
         return [dict(row) for row in result.mappings()]
 
     errors = [
@@ -155,7 +160,8 @@ async def _facts(
         outcomes=[Outcome(**row) for row in await rows("outcomes")],
         errors=[ErrorGroup(**row) for row in errors],
         usage=Usage(**(await rows("usage"))[0]),
-        previous=previous,
+        waiting=[Waiting(**row) for row in await rows("waiting")],
+        before=before,
     )
 
 
@@ -167,6 +173,6 @@ def _statements() -> dict[str, TextClause]:
     named = dict(zip(parts[::2], parts[1::2], strict=True))
     sources = named.pop("sources")
     return {
-        name: text(sources + body if name not in {"horizon", "floor"} else body)
+        name: text(sources + body if "members" in body or "finished" in body else body)
         for name, body in named.items()
     }

@@ -56,18 +56,22 @@ finished AS (
 )
 
 -- name: types
--- Signals by type. The families that outcomes tell of, and the digest's own, are not listed again.
+-- Signals by type. The families that outcomes tell of, and the digest's own, are not listed again;
+-- the types of mail, chat and connectors have lines of their own and are never in the rest.
 , counted AS (
   SELECT type, count(*) AS count,
          count(*) FILTER (WHERE occurred_at < :start) AS late,
          min(occurred_at) FILTER (WHERE occurred_at < :start) AS earliest_late,
          count(*) FILTER (WHERE starts_with(correlation_id, 'digest:')) AS own,
          type LIKE ANY (ARRAY['package.%', 'directive.%', 'agent.execution.%', 'workflow.run.%',
-                              'mattermost.digest.%', 'mattermost.message.%']) AS told
+                              'mattermost.digest.%', 'mattermost.message.%',
+                              'value.digest.%']) AS told
   FROM members GROUP BY type
 ),
 ranked AS (
-  SELECT *, row_number() OVER (PARTITION BY told ORDER BY count DESC, type) AS place FROM counted
+  SELECT *, row_number() OVER (
+           PARTITION BY told ORDER BY type = ANY(:surfaces) DESC, count DESC, type) AS place
+  FROM counted
 )
 SELECT CASE WHEN place <= :most THEN type END AS name, CAST(sum(count) AS bigint) AS count, told,
        count(*) AS names, CAST(sum(late) AS bigint) AS late, min(earliest_late) AS earliest_late,
@@ -118,6 +122,12 @@ FROM ranked GROUP BY family, state, 3
   FROM members
   WHERE type LIKE '%.failed' AND type <> 'directive.failed'
   UNION ALL
+  -- A folder that was numbered anew is told as an error, but costs nothing.
+  SELECT 0, id, type, occurred_at, data, correlation_id, data ->> 'kind', data ->> 'message',
+         coalesce(data ->> 'code', ''), NULL, NULL
+  FROM members
+  WHERE type = 'connector.error' AND data ->> 'code' IS DISTINCT FROM 'folder_renumbered'
+  UNION ALL
   SELECT 1, id, type, occurred_at, data, correlation_id, data ->> 'error_kind',
          data ->> 'error_message', coalesce(data ->> 'directive_type', ''), NULL, NULL
   FROM directive_ends WHERE state IN ('failed', 'unknown')
@@ -166,6 +176,14 @@ FROM ranked WHERE listed
 UNION ALL
 SELECT NULL, '', '', CAST(sum(count) AS bigint), min(first), max(last), count(*), '', NULL, NULL, NULL
 FROM ranked WHERE NOT listed HAVING count(*) > 0
+
+-- name: waiting
+-- Whose approval was still asked for when the window ended; versions of one directive count once.
+SELECT left(directive_type, 120) AS name, count(DISTINCT directive_id) AS count,
+       min(created_at) AS since, min(expires_at) AS expires
+FROM approvals
+WHERE created_at < :end AND (settled_at IS NULL OR settled_at >= :end)
+GROUP BY directive_type
 
 -- name: usage
 -- What executions cost, as far as they say so; figures that no execution can have are passed over.

@@ -1,114 +1,29 @@
 """What a digest says of a window, as values: no database, no text.
 
-Rows arrive grouped and ranked (``collect.py``); equal groups are merged here and everything is put
-in a fixed order, so that the same signals make equal facts whatever the order of their rows. A row
-whose ``name`` is None stands for all groups of its kind beyond those listed: ``names`` of them,
-``count`` in sum. Totals are therefore exact however many groups there are.
+Equal groups of rows are merged and everything is put in a fixed order, so that the same signals
+make equal facts whatever the order of their rows.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from itertools import groupby
-from typing import Any, Literal, Self
 
+from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+    CHAT_MESSAGE,
+    MAIL_RECEIVED,
+    ErrorGroup,
+    Family,
+    Outcome,
+    TypeCount,
+    Usage,
+    Waiting,
+    merged_errors,
+    merged_outcomes,
+    merged_types,
+    merged_waiting,
+)
 from fleetprompt.schedules.local_time import Window
-
-Family = Literal["package", "directive", "execution", "run"]
-
-FAILED_STATES = frozenset({"failed", "unknown"})
-
-
-@dataclass(frozen=True, slots=True)
-class TypeCount:
-    """Signals of one type. ``told`` types are those that outcomes already tell of."""
-
-    name: str | None
-    count: int
-    told: bool
-    names: int = 1
-    late: int = 0
-    earliest_late: datetime | None = None
-    own: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How many of one family and name reached a state.
-
-    ``name`` is a package, directive type, kind of execution or Dagster job (empty where the signal
-    names none); ``state`` of a package is ``install.completed`` and the like.
-    """
-
-    family: Family
-    state: str
-    name: str | None
-    count: int
-    names: int = 1
-
-    @property
-    def failed(self) -> bool:
-        """Whether somebody should look: an unknown outcome counts as failed."""
-        return self.state in FAILED_STATES or self.state.endswith(".failed")
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorGroup:
-    """Failures of one signal type, subject and error kind; the sample is the latest of them."""
-
-    name: str | None
-    what: str
-    kind: str
-    count: int
-    first: datetime
-    last: datetime
-    names: int = 1
-    message: str = ""
-    correlation_id: str | None = None
-    execution_id: str | None = None
-    run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the executions reported; None where none of them did. Cost in US dollars."""
-
-    cost_usd: Decimal | None = None
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The numbers that are compared with the previous window's, and stored for the next."""
-
-    signals: int = 0
-    errors: int = 0
-    packages_changed: int = 0
-    packages_failed: int = 0
-    directives_succeeded: int = 0
-    directives_failed: int = 0
-    executions_completed: int = 0
-    executions_failed: int = 0
-    runs_completed: int = 0
-    runs_failed: int = 0
-    cost_usd: Decimal | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """For storing; the cost as a decimal string."""
-        stored = asdict(self)
-        stored["cost_usd"] = None if self.cost_usd is None else str(self.cost_usd)
-        return stored
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        """What ``as_json`` wrote; names that are not totals are passed over."""
-        known = {field.name for field in fields(cls)}
-        values = {name: value for name, value in stored.items() if name in known}
-        if values.get("cost_usd") is not None:
-            values["cost_usd"] = Decimal(values["cost_usd"])
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +31,8 @@ class DigestFacts:
     """Everything that a digest says of one window.
 
     ``signals`` counts each signal of the window once, ``late`` of them with ``occurred_at`` before
-    the window's start; ``own`` of them were made by the digest itself.
+    the window's start; ``own`` of them were made by the digest itself. ``before`` are the earlier
+    windows that are known, oldest first.
     """
 
     window: Window
@@ -129,12 +45,60 @@ class DigestFacts:
     errors: tuple[ErrorGroup, ...]
     usage: Usage
     totals: Totals
-    previous: Totals | None
+    waiting: tuple[Waiting, ...]
+    before: tuple[Past, ...]
 
     @property
     def empty(self) -> bool:
-        """Whether nothing happened but the digest itself."""
-        return self.signals == self.own and not self.outcomes and not self.errors
+        """Whether nothing happened but the digest itself, and nothing waits."""
+        happened = self.outcomes or self.errors or self.waiting
+        return self.signals == self.own and not happened
+
+    @property
+    def window_before(self) -> Past | None:
+        """The window that this one continues."""
+        last = self.before[-1] if self.before else None
+        return last if last is not None and last.window.end == self.window.start else None
+
+    @property
+    def previous(self) -> Totals | None:
+        """The totals of the window before."""
+        return self.window_before.totals if self.window_before else None
+
+    @property
+    def all_errors_listed(self) -> bool:
+        """Whether no group of errors is hidden in a sum."""
+        return all(group.name is not None for group in self.errors)
+
+    def is_new(self, group: ErrorGroup) -> bool:
+        """Whether no earlier window that is known had this error; False where that is not known."""
+        last = self.window_before
+        if last is None or last.errors is None or group.name is None:
+            return False
+        seen = (seen for past in self.before for seen in past.errors or ())
+        return all(one.fingerprint != group.fingerprint for one in seen)
+
+    def gone(self) -> tuple[SeenError, ...]:
+        """The errors of the window before that did not come again, most first."""
+        last = self.window_before
+        if last is None or not self.all_errors_listed:
+            return ()
+        now = {group.fingerprint for group in self.errors}
+        absent = [seen for seen in last.errors or () if seen.fingerprint not in now]
+        return tuple(sorted(absent, key=lambda seen: (-seen.count, seen.fingerprint)))
+
+    def as_past(self) -> Past:
+        """What the digests that follow are told of this window."""
+        seen = tuple(
+            SeenError(
+                *group.fingerprint,
+                group.count,
+                group.last,
+                group.correlation_id or group.execution_id,
+            )
+            for group in self.errors
+        )
+        return Past(self.window, self.totals, seen if self.all_errors_listed else None)
 
     def count(self, family: Family, *states: str) -> int:
         """How many of that family reached one of those states."""
@@ -152,26 +116,26 @@ def facts_from_rows(
     outcomes: Iterable[Outcome] = (),
     errors: Iterable[ErrorGroup] = (),
     usage: Usage | None = None,
-    previous: Totals | None = None,
+    waiting: Iterable[Waiting] = (),
+    before: Iterable[Past] = (),
 ) -> DigestFacts:
     """The facts of a window from grouped rows, in whatever order they come."""
-    merged_types = _merged_types(types)
-    merged_outcomes = _merged_outcomes(outcomes)
-    merged_errors = _merged_errors(errors)
+    by_type, ended, failures = merged_types(types), merged_outcomes(outcomes), merged_errors(errors)
     used = usage or Usage()
-    late_since = [t.earliest_late for t in merged_types if t.earliest_late is not None]
+    late_since = [t.earliest_late for t in by_type if t.earliest_late is not None]
     return DigestFacts(
         window=window,
-        signals=sum(t.count for t in merged_types),
-        own=sum(t.own for t in merged_types),
-        late=sum(t.late for t in merged_types),
+        signals=sum(t.count for t in by_type),
+        own=sum(t.own for t in by_type),
+        late=sum(t.late for t in by_type),
         earliest_late=min(late_since, default=None),
-        types=merged_types,
-        outcomes=merged_outcomes,
-        errors=merged_errors,
+        types=by_type,
+        outcomes=ended,
+        errors=failures,
         usage=used,
-        totals=totals_of(merged_types, merged_outcomes, merged_errors, used),
-        previous=previous,
+        totals=totals_of(by_type, ended, failures, used),
+        waiting=merged_waiting(waiting),
+        before=tuple(sorted(before, key=lambda past: past.window.end)),
     )
 
 
@@ -182,7 +146,10 @@ def totals_of(
     usage: Usage,
 ) -> Totals:
     """The numbers to compare windows by."""
-    rows = tuple(outcomes)
+    rows, counted = tuple(outcomes), tuple(types)
+
+    def of_type(name: str) -> int:
+        return sum(row.count for row in counted if row.name == name)
 
     def ended(family: Family, *, failed: bool, state: str = "") -> int:
         return sum(
@@ -192,7 +159,7 @@ def totals_of(
         )
 
     return Totals(
-        signals=sum(row.count for row in types),
+        signals=sum(row.count for row in counted),
         errors=sum(row.count for row in errors),
         packages_changed=ended("package", failed=False, state="completed"),
         packages_failed=ended("package", failed=True),
@@ -203,62 +170,6 @@ def totals_of(
         runs_completed=ended("run", failed=False, state="completed"),
         runs_failed=ended("run", failed=True),
         cost_usd=usage.cost_usd,
+        mails_received=of_type(MAIL_RECEIVED),
+        chat_messages=of_type(CHAT_MESSAGE),
     )
-
-
-# Named groups by falling count, then by name; what stands for the rest comes last.
-
-
-def _merged_types(rows: Iterable[TypeCount]) -> tuple[TypeCount, ...]:
-    def key(row: TypeCount) -> tuple[bool, bool, str]:
-        return (row.told, row.name is None, row.name or "")
-
-    merged = []
-    for _, group in groupby(sorted(rows, key=key), key):
-        same = list(group)
-        since = [row.earliest_late for row in same if row.earliest_late is not None]
-        merged.append(
-            replace(
-                same[0],
-                count=sum(row.count for row in same),
-                names=1 if same[0].name is not None else sum(row.names for row in same),
-                late=sum(row.late for row in same),
-                earliest_late=min(since, default=None),
-                own=sum(row.own for row in same),
-            )
-        )
-    return tuple(sorted(merged, key=lambda row: (row.name is None, -row.count, *key(row))))
-
-
-def _merged_outcomes(rows: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    def key(row: Outcome) -> tuple[str, str, bool, str]:
-        return (row.family, row.state, row.name is None, row.name or "")
-
-    merged = []
-    for _, group in groupby(sorted(rows, key=key), key):
-        same = list(group)
-        names = 1 if same[0].name is not None else sum(row.names for row in same)
-        merged.append(replace(same[0], count=sum(row.count for row in same), names=names))
-    return tuple(sorted(merged, key=lambda row: (row.name is None, -row.count, *key(row))))
-
-
-def _merged_errors(rows: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
-    def key(row: ErrorGroup) -> tuple[bool, str, str, str]:
-        return (row.name is None, row.name or "", row.what, row.kind)
-
-    def newest(row: ErrorGroup) -> tuple[datetime, str, str, str, str]:
-        ids = (row.correlation_id or "", row.execution_id or "", row.run_id or "")
-        return (row.last, row.message, *ids)
-
-    merged = []
-    for _, group in groupby(sorted(rows, key=key), key):
-        same = list(group)
-        merged.append(
-            replace(
-                max(same, key=newest),
-                count=sum(row.count for row in same),
-                first=min(row.first for row in same),
-                names=1 if same[0].name is not None else sum(row.names for row in same),
-            )
-        )
-    return tuple(sorted(merged, key=lambda row: (row.name is None, -row.count, *key(row))))

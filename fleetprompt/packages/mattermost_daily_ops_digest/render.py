@@ -7,15 +7,21 @@ is left out is counted exactly. Every text that is not ours goes through the esc
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from hashlib import sha256
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from fleetprompt.outbound.transports.mattermost import plain, table_cell
 from fleetprompt.packages.mattermost_daily_ops_digest import wording
 from fleetprompt.packages.mattermost_daily_ops_digest.advice import advice, lead
 from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, Family, Outcome
+from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import DeliveryRecord
+from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
+from fleetprompt.packages.mattermost_daily_ops_digest.families import TITLES, Families
+from fleetprompt.packages.mattermost_daily_ops_digest.surfaces import others, surface_lines
+from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
 from fleetprompt.packages.mattermost_daily_ops_digest.wording import NAME_LIMIT, Links
 from fleetprompt.schedules.local_time import Window
 
@@ -23,7 +29,6 @@ from fleetprompt.schedules.local_time import Window
 LIMIT = 15_000
 _MESSAGE_LIMIT = 120
 _KINDS = frozenset({"auth", "network", "rate_limit", "validation", "unknown"})
-_OPEN = ("requested", "pending", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,15 @@ class DigestText:
     empty: bool
     failing: bool
 
+    def as_json(self) -> dict[str, Any]:
+        """For storing, so that a later attempt posts the same bytes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """What ``as_json`` wrote; other names are passed over."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls)})
+
 
 def render(
     facts: DigestFacts,
@@ -45,9 +59,11 @@ def render(
     zone: ZoneInfo,
     tenant_name: str,
     links: Links,
+    record: DeliveryRecord | None = None,
 ) -> DigestText:
     """The text for these facts: equal arguments, equal bytes."""
-    writer = _Writer(facts, config, window, zone, plain(tenant_name, NAME_LIMIT), links)
+    tenant = plain(tenant_name, NAME_LIMIT)
+    writer = _Writer(facts, config, window, zone, tenant, links, record or DeliveryRecord())
     lines = next(found for found in writer.layouts() if _fits(found, config.max_lines))
     text = "\n".join(lines)
     totals = facts.totals
@@ -82,6 +98,12 @@ class _Writer:
     zone: ZoneInfo
     tenant: str
     links: Links
+    record: DeliveryRecord
+
+    @property
+    def trend(self) -> Trend:
+        """The window beside its week."""
+        return Trend(self.facts, with_cost=self.config.include_cost_estimates)
 
     @property
     def failing(self) -> bool:
@@ -107,20 +129,29 @@ class _Writer:
             yield [*head, *body[:kept], *note, *tail]
 
     def _head(self) -> list[str]:
-        facts, previous = self.facts, self.facts.previous
+        facts, unusual = self.facts, self.trend.unusual_line()
         date = wording.day(self.window.end, self.zone, year=True)
         if facts.errors:
-            count = facts.totals.errors
-            changed = wording.delta(count, previous.errors if previous else None)
-            headline = f"#### 🔴 {self.tenant} · {date} · {wording.many(count, 'error')}{changed}"
+            errors = wording.many(facts.totals.errors, "error")
+            told = f"🔴 {{}} · {errors}{self.trend.delta('errors')}{self._new_kinds()}"
         elif self.failing:
-            headline = f"#### 🔴 {self.tenant} · {date} · failures"
-        elif facts.count("directive", "awaiting_approval"):
-            headline = f"#### 🟡 {self.tenant} · {date} · waiting for you"
+            told = "🔴 {} · failures"
+        elif facts.waiting:
+            told = "🟡 {} · waiting for you"
+        elif unusual:
+            told = "🟡 {} · unusual"
         else:
-            headline = f"#### 🟢 {self.tenant} · {date} · all good"
-        todo = advice(facts, self.links)
-        return [headline, f"**Next:** {todo}"] if todo else [headline]
+            told = "🟢 {} · all good"
+        headline = f"#### {told.format(f'{self.tenant} · {date}')}"
+        todo = advice(facts, self.trend, self.links)
+        return [headline, *([f"**Next:** {todo}"] if todo else []), *([unusual] if unusual else [])]
+
+    def _new_kinds(self) -> str:
+        """How many groups of errors no earlier window had, where all of today's are known."""
+        new = sum(1 for group in self.facts.errors if self.facts.is_new(group))
+        if not new or not self.facts.all_errors_listed:
+            return ""
+        return f" · {wording.many(new, 'new kind')}"
 
     def _table(self, rows: int) -> list[str]:
         named = [group for group in self.facts.errors if group.name is not None]
@@ -130,12 +161,14 @@ class _Writer:
         lines = ["| Count | Error | Kind | Last | Latest message |", "|--:|:--|:--|:--|:--|"]
         for group in shown:
             what = f" {table_cell(group.what, NAME_LIMIT)}" if group.what else ""
+            if self.facts.is_new(group):
+                what += " **new**"
             kind = group.kind if group.kind in _KINDS else table_cell(group.kind, NAME_LIMIT)
             cells = (
                 wording.link(wording.number(group.count), lead(group, self.links)),
                 table_cell(group.name or "", NAME_LIMIT) + what,
                 kind.replace("_", " "),
-                f"{wording.day(group.last, self.zone)} {wording.clock(group.last, self.zone)}",
+                self._moment(group.last),
                 table_cell(group.message, _MESSAGE_LIMIT),
             )
             lines.append(f"| {' | '.join(cells)} |")
@@ -148,75 +181,53 @@ class _Writer:
         return f"**Errors** · {wording.listing(self.facts.errors, 3)}"
 
     def _body(self) -> Iterator[str]:
-        failed = [family for family in _TITLES if self.facts.failed(family)]
+        families = Families(self.facts, self.trend, self.links)
+        failed = [family for family in TITLES if self.facts.failed(family)]
         for family in failed:
-            yield self._failed_line(family)
-        waiting = self.facts.count("directive", "awaiting_approval")
-        if waiting:
-            rows = [o for o in self.facts.outcomes if o.state == "awaiting_approval"]
-            told = wording.listing(rows, 3)
-            yield f"**Approvals** · {wording.many(waiting, 'directive')} waiting: {told}"
-        good = [family for family in _TITLES if family not in failed]
-        quiet = [told for family in good for told in self._good(family)]
+            yield families.failed_line(family)
+        yield from self._waiting_line()
+        gone = self.trend.gone_line(self.links)
+        if gone:
+            yield gone
+        good = [family for family in TITLES if family not in failed]
+        quiet = [told for family in good for told in families.went_well(family)]
         if quiet:
             yield f"{'All good: ' if failed else ''}{' · '.join(quiet)}"
+        yield from surface_lines(self.facts, self.trend, self.links)
         yield self._signals_line()
         yield from self._cost_line()
         if self.facts.late and self.facts.earliest_late:
             since = self.facts.earliest_late
+            late = wording.many(self.facts.late, "signal")
             yield (
-                f"**Late** · {wording.many(self.facts.late, 'signal')} from before this window, the "
-                f"earliest of {wording.day(since, self.zone, year=True)} "
-                f"{wording.clock(since, self.zone)}"
+                f"**Late** · {wording.link(late, self.links.counts(self.window))} from before this "
+                f"window, the earliest of {self._moment(since, year=True)}"
             )
+        course = self.trend.course_line()
+        if course:
+            yield course
 
-    def _failed_line(self, family: Family) -> str:
-        rows = [row for row in self.facts.outcomes if row.family == family]
-        failed = [row for row in rows if row.failed]
-        count, before = self._compared(family, failed=True)
-        label = f"**{wording.number(count)} failed**{wording.delta(count, before)}"
-        unknown = self.facts.count(family, "unknown")
-        if unknown:
-            label += f", {wording.number(unknown)} of them with unknown outcome"
-        parts = [f"**{_TITLES[family]}** · {label}: {wording.listing(_by_name(failed), 3)}"]
-        return " · ".join([*parts, *self._good(family)])
-
-    def _good(self, family: Family) -> Iterator[str]:
-        """What went well in a family, and what is neither good nor bad."""
-        rows = [row for row in self.facts.outcomes if row.family == family]
-        if family == "package":
-            for state in sorted({row.state for row in rows if not row.failed}):
-                done = [row for row in rows if row.state == state]
-                count = sum(row.count for row in done)
-                # A package may have verbs of its own; their names are not our words.
-                verb = _DONE.get(state) or wording.code(state)
-                yield f"{wording.many(count, 'package')} {verb}: {wording.listing(done, 3)}"
+    def _waiting_line(self) -> Iterator[str]:
+        waiting = self.facts.waiting
+        if not waiting:
             return
-        count, before = self._compared(family, failed=False)
-        if count or before:
-            done_word = "succeeded" if family == "directive" else "completed"
-            noun = wording.many(count, _NOUNS[family])
-            yield f"{noun} {done_word}{wording.delta(count, before)}"
-        still_open = self.facts.count(family, *_OPEN)
-        if still_open:
-            yield f"{wording.number(still_open)} still open"
-        cancelled = self.facts.count(family, "cancelled")
-        if cancelled:
-            yield f"{wording.number(cancelled)} cancelled"
+        count = wording.many(sum(row.count for row in waiting), "directive")
+        since = min(row.since for row in waiting)
+        expires = min(row.expires for row in waiting)
+        yield (
+            f"**Approvals** · {wording.link(count, self.links.approvals())} waiting: "
+            f"{wording.listing(waiting, 3)} · the oldest since {self._moment(since)}, the first "
+            f"lapses {self._moment(expires)}"
+        )
 
-    def _compared(self, family: Family, *, failed: bool) -> tuple[int, int | None]:
-        """This window's number and the one before it."""
-        name = _TOTALS[family][failed]
-        before = self.facts.previous
-        return getattr(self.facts.totals, name), getattr(before, name) if before else None
+    def _moment(self, instant: datetime, *, year: bool = False) -> str:
+        return f"{wording.day(instant, self.zone, year=year)} {wording.clock(instant, self.zone)}"
 
     def _signals_line(self) -> str:
-        before = self.facts.previous
-        count = self.facts.signals
-        line = f"**Signals** · {wording.number(count)}"
-        line += wording.delta(count, before.signals if before else None)
-        others = [row for row in self.facts.types if not row.told]
-        return f"{line}, among them {wording.listing(others, 5)}" if others else line
+        count = wording.link(wording.number(self.facts.signals), self.links.counts(self.window))
+        line = f"**Signals** · {count}{self.trend.delta('signals')}"
+        rest = others(self.facts.types)
+        return f"{line}, among them {wording.listing(rest, 5)}" if rest else line
 
     def _cost_line(self) -> Iterator[str]:
         used, before = self.facts.usage, self.facts.previous
@@ -224,7 +235,8 @@ class _Writer:
             return
         parts = []
         if used.cost_usd is not None:
-            changed = wording.money_delta(used.cost_usd, before.cost_usd if before else None)
+            last = before.cost_usd if before else None
+            changed = wording.money_delta(used.cost_usd, last, self.trend.median("cost_usd"))
             parts.append(f"{wording.money(used.cost_usd)}{changed}")
         if used.tokens_in is not None or used.tokens_out is not None:
             tokens = f"{wording.number(used.tokens_in or 0)} tokens in"
@@ -233,45 +245,12 @@ class _Writer:
             yield f"**Cost** · {' · '.join(parts)}"
 
     def _window_line(self) -> str:
-        line = wording.span(self.window, self.zone)
+        parts = [wording.span(self.window, self.zone)]
         if self.facts.previous:
-            line += " · (+/−) against the window before"
+            against = "(+/−) against the window before"
+            known = self.trend.usual("signals")
+            parts.append(f"{against}, usually: the median of 7 days" if known else against)
+        parts.append(self.record.told())
         address = self.links.timeline(self.links.correlation_id)
-        return f"{line} · {wording.link('how this was made', address)}" if address else line
-
-
-_TITLES: dict[Family, str] = {
-    "package": "Packages",
-    "directive": "Directives",
-    "execution": "Executions",
-    "run": "Workflow runs",
-}
-_NOUNS: dict[Family, str] = {
-    "directive": "directive",
-    "execution": "execution",
-    "run": "workflow run",
-}
-_DONE = {
-    "install.completed": "installed",
-    "upgrade.completed": "upgraded",
-    "configure.completed": "configured",
-    "disable.completed": "disabled",
-    "uninstall.completed": "removed",
-}
-# The names in Totals: (what went well, what failed).
-_TOTALS: dict[Family, tuple[str, str]] = {
-    "package": ("packages_changed", "packages_failed"),
-    "directive": ("directives_succeeded", "directives_failed"),
-    "execution": ("executions_completed", "executions_failed"),
-    "run": ("runs_completed", "runs_failed"),
-}
-
-
-def _by_name(rows: list[Outcome]) -> list[Outcome]:
-    """Rows of several states added up by name, most first."""
-    sums: dict[str | None, tuple[int, int]] = {}
-    for row in rows:
-        count, names = sums.get(row.name, (0, 0))
-        sums[row.name] = (count + row.count, names + row.names if row.name is None else 1)
-    added = [Outcome(rows[0].family, "failed", name, *sums[name]) for name in sums]
-    return sorted(added, key=lambda row: (row.name is None, -row.count, row.name or ""))
+        parts.append(wording.link("how this was made", address) if address else "")
+        return " · ".join(filter(None, parts))

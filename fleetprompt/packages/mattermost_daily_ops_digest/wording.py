@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Protocol
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -16,18 +18,22 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 # Characters of a name that are shown.
 NAME_LIMIT = 80
 _URL_LIMIT = 300
+_BARS = "▁▂▃▄▅▆▇█"
+_CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
     """Where the digest's figures lead: base addresses without a closing slash, None where unknown.
 
-    ``correlation_id`` is the digest's own, the same for every rendering of one slot.
+    ``correlation_id`` is the digest's own, the same for every rendering of one slot; ``tenant`` the
+    slug in the names of asset partitions.
     """
 
     console: str | None = None
     dagster: str | None = None
     correlation_id: str | None = None
+    tenant: str | None = None
 
     def timeline(self, correlation_id: str | None) -> str | None:
         """Everything under one correlation id."""
@@ -40,6 +46,27 @@ class Links:
     def run(self, run_id: str | None) -> str | None:
         """The page of one Dagster run."""
         return self._at(self.dagster, "/runs/", run_id)
+
+    def runs(self, status: str) -> str | None:
+        """Dagster's runs of one status."""
+        return f"{self.dagster}/runs?q%5B%5D=status%3A{status}" if self.dagster else None
+
+    def directives(self, state: str | None = None) -> str | None:
+        """The directives of one state, or all."""
+        if not self.console:
+            return None
+        return f"{self.console}/console/directives{f'?state={state}' if state else ''}"
+
+    def approvals(self) -> str | None:
+        """What waits for people's word."""
+        return f"{self.console}/console/approvals" if self.console else None
+
+    def counts(self, window: Window) -> str | None:
+        """The asset partition with the counts by type, of the UTC day that holds the window's middle."""
+        middle = (window.start + window.length / 2).astimezone(UTC)
+        key = f"{middle.date().isoformat()}|{self.tenant}" if self.tenant else None
+        address = self._at(self.dagster, "/assets/daily_counts?partition=", key)
+        return f"{address}&view=partitions" if address else None
 
     @staticmethod
     def _at(base: str | None, path: str, name: str | None) -> str | None:
@@ -81,11 +108,23 @@ def many(value: int, one: str, more: str | None = None) -> str:
     return f"{number(value)} {one if value == 1 else more or one + 's'}"
 
 
-def delta(now: int, before: int | None) -> str:
-    """How much more or less than in the window before, with a space in front; else nothing."""
-    if before is None or now == before:
-        return ""
-    return f" ({'+' if now > before else '−'}{number(abs(now - before))})"
+def delta(now: int, before: int | None, usual: Fraction | None = None) -> str:
+    """How much more or less than in the window before, and what is usual, with a space in front.
+
+    ``(+26, usually 4)``; nothing where nothing differs.
+    """
+    parts = []
+    if before is not None and now != before:
+        parts.append(f"{'+' if now > before else '−'}{number(abs(now - before))}")
+    if usual is not None and usual != now:
+        parts.append(f"usually {amount(usual)}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def amount(value: Fraction) -> str:
+    """A count, or the middle between two: ``1,234`` or ``12.5``."""
+    whole, half = divmod(round(2 * value), 2)
+    return f"{whole:,}{'.5' if half else ''}"
 
 
 def money(value: Decimal) -> str:
@@ -93,11 +132,27 @@ def money(value: Decimal) -> str:
     return "<$0.01" if 0 < value < Decimal("0.005") else f"${value:,.2f}"
 
 
-def money_delta(now: Decimal, before: Decimal | None) -> str:
-    """The change of cost, where it is a cent or more."""
-    if before is None or abs(now - before) < Decimal("0.005"):
-        return ""
-    return f" ({'+' if now > before else '−'}{money(abs(now - before))})"
+def money_of(value: Fraction) -> str:
+    """The same of an exact fraction."""
+    return money(Decimal(value.numerator) / Decimal(value.denominator))
+
+
+def money_delta(now: Decimal, before: Decimal | None, usual: Fraction | None = None) -> str:
+    """The change of cost, where it is a cent or more, and what is usual."""
+    parts = []
+    if before is not None and abs(now - before) >= _CENT / 2:
+        parts.append(f"{'+' if now > before else '−'}{money(abs(now - before))}")
+    if usual is not None and abs(Fraction(now) - usual) >= Fraction(_CENT / 2):
+        parts.append(f"usually {money_of(usual)}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def sparkline(values: Sequence[Fraction]) -> str:
+    """One bar for each value, from nothing to the greatest: ``▁▁▂▁▁█``."""
+    greatest = max(values, default=Fraction(0))
+    if not greatest:
+        return _BARS[0] * len(values)
+    return "".join(_BARS[ceil(value * (len(_BARS) - 1) / greatest)] for value in values)
 
 
 def listing(groups: Sequence[Group], most: int) -> str:
