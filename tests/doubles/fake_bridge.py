@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-_COMMAND = re.compile(rb"(\S+) (UID )?(\S+) ?(.*)", re.DOTALL)
+_COMMAND = re.compile(rb"(?:(\S+) )?(UID )?(\S+) ?(.*)", re.DOTALL)
 _FIELDS = re.compile(rb"BODY\.PEEK\[HEADER\.FIELDS \(([^)]*)\)\]<0\.(\d+)>")
 _FIELD = re.compile(rb"([^:\r\n]+):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _PART = re.compile(rb"BODY\.PEEK\[([\d.]+)\]<0\.(\d+)>")
@@ -49,6 +49,7 @@ class FakeBridge:
     uidvalidity: int = 1
     loading: bool = False
     bye: bool = False
+    idle: bytes = b""
     interject: Callable[[], bytes] | None = None
     commands: list[bytes] = field(default_factory=list)
 
@@ -57,6 +58,7 @@ class FakeBridge:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._idle_tag = b""
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -111,12 +113,15 @@ class FakeBridge:
         assert found, line
         tag, _, name, rest = found.groups()
         self.commands.append(name.upper() + b" " + rest)
+        if name.upper() == b"DONE":
+            tag = self._idle_tag
         work = {
             b"CAPABILITY": self._capability,
             b"LOGIN": self._login,
             b"LIST": self._list,
             b"EXAMINE": self._examine,
             b"FETCH": self._fetch,
+            b"IDLE": self._idle,
         }.get(name.upper())
         if self.bye and name.upper() != b"LOGIN":
             connection.sendall(b"* BYE mailbox is in an inconsistent state\r\n")
@@ -128,6 +133,10 @@ class FakeBridge:
         if verdict is None:
             connection.sendall(told)
             raise ConnectionError
+        if verdict == b"+":
+            connection.sendall(told + b"+ idling\r\n")
+            self._idle_tag = tag
+            return
         connection.sendall(told + tag + b" " + verdict + b"\r\n")
 
     def _capability(self, _: bytes) -> tuple[bytes, bytes | None]:
@@ -141,6 +150,12 @@ class FakeBridge:
 
     def _list(self, _: bytes) -> tuple[bytes, bytes | None]:
         return b'* LIST (\\Noinferiors) "/" "INBOX"\r\n* LIST (\\Sent) "/" "Sent"\r\n', b"OK done"
+
+    def _idle(self, _: bytes) -> tuple[bytes, bytes | None]:
+        """``idle``: empty to take part; what begins with ``*`` comes before the consent; else a refusal."""
+        if self.idle.startswith(b"*") or not self.idle:
+            return self.idle, b"+"
+        return b"", self.idle
 
     def _examine(self, _: bytes) -> tuple[bytes, bytes | None]:
         uidnext = max(self.messages, default=0) + 1

@@ -267,6 +267,44 @@ def test_trap_3_and_26_a_refused_login_is_tried_seldom_and_first_taken_for_a_sta
     house.door.open().close()
 
 
+def idling(house: House) -> BridgeSession:
+    session = BridgeSession(
+        Imap(port=house.bridge.port),
+        house.pin,
+        house.desk.headers,
+        read_seconds=10,
+        idle_seconds=0.5,
+    )
+    session.login(USER, PASSWORD)
+    session.examine("INBOX")
+    return session
+
+
+@pytest.mark.parametrize("refusal", [b"NO idle is switched off", b"BAD unknown command"])
+def test_trap_23_idle_that_is_offered_and_refused_becomes_asking(
+    house: House, refusal: bytes
+) -> None:
+    house.bridge.idle = refusal
+    session = idling(house)
+    offered = session.idles
+    assert not session.wait(Event(), 0.1)
+    assert (offered, session.idles) == (True, False)
+    assert not session.wait(Event(), 0.1)
+    assert sum(one.startswith(b"IDLE") for one in house.bridge.commands) == 1
+    house.add(1)
+    assert session.examine("INBOX").messages == 1
+    session.close()
+
+
+def test_trap_24_mail_that_is_told_of_before_idle_begins_is_noticed(house: House) -> None:
+    session = idling(house)
+    assert not session.wait(Event(), 0.1)
+    house.bridge.idle = b"* 1 EXISTS\r\n"
+    assert session.wait(Event(), 0.1)
+    assert session.examine("INBOX").messages == 0
+    session.close()
+
+
 def test_trap_27_no_name_and_no_password_reach_a_stranger(house: House) -> None:
     house.pin = ":".join(["00"] * 32)
     for _ in range(3):

@@ -188,15 +188,29 @@ class BridgeSession:
 
     def wait(self, stop: Event, seconds: float) -> bool:
         """Wait until something may have arrived (True), the time is over, or ``stop`` is set."""
-        if not self.idles:
+        if not self.idles or not self._begin_idle():
             stop.wait(seconds)
             return False
         with telling():
-            self._client.idle()
             try:
-                return self._idle(stop, self._idle_seconds)
+                return self._grew([]) or self._idle(stop, self._idle_seconds)
             finally:
                 self._client.idle_done()
+
+    def _begin_idle(self) -> bool:
+        """Start IDLE; False if the server refuses it after all, which it is not asked for again.
+
+        Below imapclient, which takes a line that comes before the server's consent for a failure.
+        """
+        with telling():
+            imap = self._client._imap
+            tag = self._client._idle_tag = imap._command("IDLE")
+            while imap._get_response() is not None:
+                if imap.tagged_commands[tag]:
+                    del imap.tagged_commands[tag]
+                    self._offers_idle = False
+                    return False
+        return True
 
     def _idle(self, stop: Event, seconds: float) -> bool:
         until = time.monotonic() + seconds
