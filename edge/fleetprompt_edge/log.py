@@ -40,8 +40,17 @@ class Formatter(logging.Formatter):
         if record.exc_info:
             # Where it happened, not what it was about: a text may hold a mail or a password.
             line["exception"] = _trace(record)
-        text = json.dumps(line, ensure_ascii=False, default=str)
-        return masked_for_log(text, self._secrets)
+        # Before it is JSON, whose escapes would hide a secret that holds a quote.
+        return json.dumps(self._masked(line), ensure_ascii=False)
+
+    def _masked(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, dict):
+            return {name: self._masked(child) for name, child in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._masked(child) for child in value]
+        return masked_for_log(str(value), self._secrets)
 
 
 def start(
