@@ -6,7 +6,7 @@ The fixture ``context`` fails every one of these tests for a single violation of
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.doubles.webchat_api import WebchatApi
 from tests.widget.shop import (
@@ -15,6 +15,7 @@ from tests.widget.shop import (
     bubbles,
     delivered,
     dialog,
+    eventually,
     field,
     launcher,
     lines,
@@ -255,7 +256,7 @@ def test_outside_business_hours_the_visitor_is_told(visit: Visit, api: WebchatAp
 
 
 def test_the_page_can_say_who_the_visitor_is_before_and_after_the_chat_is_there(
-    visit: Visit, api: WebchatApi, context: object
+    visit: Visit, api: WebchatApi
 ) -> None:
     page = visit()
     page.evaluate("FleetPromptChat.push(['identify', 'signed'])")
@@ -314,3 +315,16 @@ def test_what_came_in_while_the_visitor_was_away_is_counted_on_the_button(
     back.reload()
     page.wait_for_timeout(500)
     expect(launcher(back)).to_have_accessible_name("Chat")
+
+
+def test_that_the_visitor_types_is_told_at_most_every_three_seconds(
+    visit: Visit, api: WebchatApi, context: BrowserContext
+) -> None:
+    context.clock.install()
+    page = visit()
+    begin(page)
+    field(page).press_sequentially("a long question")
+    eventually(lambda: len(api.typed) == 1)
+    page.clock.run_for(3_100)
+    field(page).press_sequentially(" goes on")
+    eventually(lambda: len(api.typed) == 2)

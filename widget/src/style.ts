@@ -7,7 +7,7 @@ export const SMALL = "(max-width:480px),(max-height:480px)";
  *
  * `--s` soft background · `--m` muted text · `--l` lines
  */
-export const STYLE = `:host{color-scheme:var(--fp-scheme)!important;--s:color-mix(in srgb,CanvasText 6%,Canvas);--m:color-mix(in srgb,CanvasText 65%,Canvas);--l:color-mix(in srgb,CanvasText 14%,Canvas)}
+export const STYLE = `:host{color-scheme:var(--fp-scheme)!important;--s:color-mix(in srgb,CanvasText 8%,Canvas);--m:color-mix(in srgb,CanvasText 65%,Canvas);--l:color-mix(in srgb,CanvasText 14%,Canvas)}
 b{position:absolute;top:0;inset-inline-end:0;padding:0 7px;border-radius:16px;background:#c00;color:#fff;font:13px/20px system-ui}
 dialog{position:absolute;inset:auto;bottom:72px;inset-inline-end:0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
 :host([data-side=start]) dialog{inset-inline:0 auto}
@@ -36,6 +36,7 @@ form button{flex:1;padding:9px 12px;border:1px solid var(--l)}
 input,textarea{width:100%;font:16px/1.4 system-ui;color:inherit;background:0 0;border:1px solid var(--m);border-radius:16px;padding:8px 14px}
 textarea{flex:1;resize:none;field-sizing:content;max-height:132px}
 textarea+.go{flex:none}
+::placeholder{color:var(--m)}
 .foot{display:flex;justify-content:center;gap:16px;padding-bottom:12px}
 b:empty,.foot :empty{display:none}
 @media ${SMALL}{dialog,:host([data-side=start]) dialog{position:fixed;inset:0;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}}`;

@@ -66,7 +66,6 @@ export function view(
     maxLength: 4_000,
     placeholder: words.write,
     ariaLabel: words.write,
-    dir: "auto",
     oninput: typed,
     onkeydown(event) {
       // Enter that ends the composing of a word (Japanese, Chinese) sends nothing.
