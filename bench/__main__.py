@@ -5,11 +5,11 @@ import json
 
 from rich.console import Console
 
-from bench import directives, ingest, timeline
+from bench import directives, ingest, timeline, windows
 from bench.report import Bound, Ratio, show, show_bounds
 
 _CHOICES = (
-    *("ingest", "timeline", "directives"),
+    *("ingest", "timeline", "directives", "windows"),
     *(f"directives.{part}" for part in directives.PARTS),
 )
 
@@ -39,6 +39,11 @@ def main() -> None:
         show(console, found.ratios)
         show_bounds(console, found.bounds)
         measured += [*found.ratios, *found.bounds]
+    # Minutes long and the same on every machine: only where it is asked for.
+    if arguments.only == "windows":
+        bounds = windows.measure(console)
+        show_bounds(console, bounds)
+        measured += bounds
     if arguments.json:
         print(json.dumps([one.as_json() for one in measured]))
 

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import windows
+from bench.windows import changes, survey
 from fleetprompt.errors import InvalidError
 from fleetprompt.schedules.local_time import (
     Window,
@@ -199,6 +201,16 @@ def test_trap_22_a_date_that_never_was_has_no_slot(name: str, day: date, at: tim
     assert following.length == timedelta(hours=24)
 
 
+@pytest.mark.parametrize("name", ZONES)
+def test_trap_23_around_every_change_of_the_clocks_cronsim_finds_the_same_slots(name: str) -> None:
+    """Every half hour of the day; ``python -m bench --only windows`` asks all zones of ten years."""
+    zone, first, last = ZoneInfo(name), date(2024, 1, 1), date(2026, 12, 31)
+    found = survey(zone, first, last)
+    assert found.compared == 5 * 48 * len(list(changes(zone, first, last)))
+    assert found.windows == 2 * len(days(first, last)) + found.compared
+    assert (found.holes_or_overlaps, found.dates_without_one_slot, found.disagreements) == (0, 0, 0)
+
+
 @pytest.mark.slow
 def test_trap_22_every_installed_zone_tiles_over_three_years() -> None:
     at = time(0, 30)
@@ -249,6 +261,23 @@ def test_trap_28_what_is_not_a_zone_is_a_problem_with_a_pointer(name: object) ->
 def test_an_unknown_zone_is_answered_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(InvalidError, match=f"Did you mean .*{near}"):
         validate_zone(name, pointer="/config/timezone")
+
+
+def test_a_survey_of_windows_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bench's bounds are not met by a rule that loses an hour or fires an overlap's second."""
+
+    def second_occurrence(day: date, at: time, zone: ZoneInfo) -> datetime:
+        return datetime.combine(day, at, zone).replace(fold=1).astimezone(UTC)
+
+    def last_24_hours(day: date, at: time, zone: ZoneInfo) -> Window:
+        end = second_occurrence(day, at, zone)
+        return Window(end - DAY, end)
+
+    monkeypatch.setattr(windows, "slot_instant", second_occurrence)
+    monkeypatch.setattr(windows, "window_of", last_24_hours)
+    found = survey(ZoneInfo("America/New_York"), date(2026, 1, 1), date(2026, 12, 31))
+    assert found.holes_or_overlaps > 0
+    assert found.disagreements > 0
 
 
 def test_every_zone_offered_can_be_opened() -> None:
