@@ -101,6 +101,11 @@ class OutboundClient:
         """Which certificates are trusted."""
         return self._ssl_context
 
+    @property
+    def allows_plain(self) -> bool:
+        """Whether the operator lets tenants' traffic go unencrypted."""
+        return self._allow_plain_http
+
     async def vetted_addresses(self, host: str, port: int) -> Sequence[str]:
         """Where a connection of another protocol may go; RefusedError or ConnectFailedError."""
         backend = PinnedBackend(host, self._resolver, self._allowed)
