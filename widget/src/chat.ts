@@ -107,7 +107,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   /** What was said before, then what is said from now on; the stream is one tab's for all. */
   async function attend({ id }: Conversation, signal: AbortSignal): Promise<void> {
-    await catchUp(); // always: another tab may have heard of a message just before this one listened
+    await catchUp(); // always: what was told just before this tab listened it has not heard
     live = true;
     render();
     if (signal.aborted || !isOpen()) return;
@@ -238,7 +238,8 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     let message = next(outbox);
     const id = message?.id;
     const to = message?.to ?? conversation?.id;
-    if (blocked || Date.now() < pausedUntil || !(message || (isOpen() && (contact || identity)))) return false;
+    const due = message || (isOpen() && (contact || identity));
+    if (blocked || Date.now() < pausedUntil || !due) return false;
     render();
     let answer: Answer;
     if (contact || identity || !to || !(message!.to || isOpen())) {
@@ -277,7 +278,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     const becomes = (one: Partial<Waiting>) =>
       change(({ outbox }) => ({ outbox: changed(outbox, message?.id, one) }));
     if (/^consent/.test(problem)) {
-      // The notice has changed: without consent to the new one the text goes back to where it was written.
+      // A new notice: without consent to it the text goes back to where it was written.
       site = { ...site!, consent: body.consent ?? site!.consent };
       await change(() => ({ consent: undefined }));
       void agree().then((yes) => (yes ? drain() : mine.kept.outbox.forEach(edit)));
