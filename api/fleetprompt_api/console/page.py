@@ -27,6 +27,7 @@ NAVIGATION = {
     "Overview": "/console",
     "Approvals": "/console/approvals",
     "Directives": "/console/directives",
+    "Connectors": "/console/connectors",
     "Timeline": "/console/timeline",
 }
 

@@ -6,9 +6,16 @@ from starlette.responses import RedirectResponse, Response
 from fleetprompt.errors import NotFoundError
 from fleetprompt_api.console import static
 from fleetprompt_api.console.guard import HOME, LOOKING, Visitor, page_router
-from fleetprompt_api.console.pages import approvals, directives, overview, sign_in, timeline
+from fleetprompt_api.console.pages import (
+    approvals,
+    connectors,
+    directives,
+    overview,
+    sign_in,
+    timeline,
+)
 
-PAGES = (sign_in, overview, approvals, directives, timeline)
+PAGES = (sign_in, overview, approvals, directives, connectors, timeline)
 
 routes = APIRouter(include_in_schema=False)
 routes.include_router(static.routes)

@@ -13,7 +13,7 @@ GOOD = frozenset({"succeeded", "approved", "completed", "connected", "posted", "
 BAD = frozenset(
     {
         *("failed", "rejected", "expired", "invalidated", "degraded", "error", "unknown"),
-        *("skipped_missed", "retryable"),
+        *("skipped_missed", "retryable", "silent"),
     }
 )
 WAITING = frozenset({"awaiting_approval", "waiting", "warning"})
