@@ -1,5 +1,6 @@
 """A tenant with the digest installed, and the platform's side of it, driven as the doors would."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,7 +100,10 @@ class Platform:
         await self.work()
         return await self.installation(installation.id)
 
-    async def connect(self, installation_id: UUID, url: str) -> tuple[Installation, Verification]:
+    async def connect(
+        self, installation_id: UUID, url: str, token: str | None = None
+    ) -> tuple[Installation, Verification]:
+        secret = url if token is None else json.dumps({"token": token, "url": url})
         return await credentials.connect(
             self.database,
             self.vault,
@@ -107,8 +111,9 @@ class Platform:
             self.settings,
             self.tenant,
             installation_id,
-            Secret(url),
+            Secret(secret),
             ADMIN,
+            kind="mattermost" if token is None else "mattermost_token",
             clock=self.clock,
         )
 
@@ -164,6 +169,29 @@ class Platform:
                 {"p": prefix},
             )
             return [(row.type, row.data) for row in rows]
+
+
+MODES = ("webhook", "bot", "hybrid")
+
+
+async def connected_as(
+    platform: Platform, mattermost: RunningMattermost, mode: str, **config: Any
+) -> Installation:
+    """An installation that posts to fleet-reports in this mode."""
+    before = len(mattermost.posts)
+    installation = await platform.install()
+    named = {"mode": mode, "team": "operations", "channel": "fleet-reports"} | config
+    await platform.configure(installation.id, **named)
+    if mode != "bot":
+        installation, tried = await platform.connect(installation.id, mattermost.hook_url)
+        assert tried.state == "connected"
+    if mode != "webhook":
+        installation, tried = await platform.connect(
+            installation.id, mattermost.base_url, mattermost.state.bot_token
+        )
+        assert tried.state == "connected", tried.message
+    assert len(mattermost.posts) == before, "the check posted"
+    return installation
 
 
 async def connected(
