@@ -11,7 +11,7 @@ from fleetprompt.directives.models import Directive
 from fleetprompt.errors import ConflictError, RateLimitedError
 from fleetprompt.executions.models import Execution
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import operations_of, posting_operations_of
+from fleetprompt.packages.operations import PostingOperations, operations_of, posting_operations_of
 from fleetprompt.packages.service import INSTALLED, get_installation, require_administrator
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
@@ -47,6 +47,14 @@ async def post_test(
     session: AsyncSession, tenant: Tenant, installation_id: UUID, actor: Actor, settings: Settings
 ) -> tuple[Directive, Execution]:
     """Ask for a test post: as ``run_now``, under a count of its own."""
+    installation, operations = await admit_test(session, installation_id, actor, settings)
+    return await operations.request_test(session, tenant, installation, actor)
+
+
+async def admit_test(
+    session: AsyncSession, installation_id: UUID, actor: Actor, settings: Settings
+) -> tuple[Installation, PostingOperations]:
+    """The installation, its row locked, and its operations, if a test may be asked for now."""
     require_administrator(actor)
     installation = await get_installation(session, installation_id, lock=True)
     operations = posting_operations_of(installation.package)
@@ -54,7 +62,7 @@ async def post_test(
         raise ConflictError(f"{installation.package} posts nothing.")
     _check_state(installation)
     await _check_rate(session, installation_id, operations.test_directive, settings)
-    return await operations.request_test(session, tenant, installation, actor)
+    return installation, operations
 
 
 def _check_state(installation: Installation) -> None:

@@ -1,0 +1,1 @@
+"""The daily digest by e-mail, to the tenant's active admins."""
