@@ -86,6 +86,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
     }
     assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
         "due_directives": 2,
+        "silent_connectors": 30,
         "stale_days": 30,
         "tenant_partitions": 15,
         "workflow_run_signals": 15,

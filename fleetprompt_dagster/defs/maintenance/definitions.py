@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from fleetprompt_dagster.defs.maintenance.connectors import silent_connectors_sensor
 from fleetprompt_dagster.defs.maintenance.jobs import check_every_hour, check_everything
 from fleetprompt_dagster.defs.maintenance.sensors import (
     tenant_partitions_sensor,
@@ -11,5 +12,5 @@ from fleetprompt_dagster.defs.maintenance.sensors import (
 definitions = dg.Definitions(
     jobs=[check_everything],
     schedules=[check_every_hour],
-    sensors=[tenant_partitions_sensor, workflow_run_signals_sensor],
+    sensors=[tenant_partitions_sensor, workflow_run_signals_sensor, silent_connectors_sensor],
 )
