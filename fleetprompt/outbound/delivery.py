@@ -103,7 +103,12 @@ class Delivery:
             case "unknown":
                 return await self._resolve(entry.row, kind, words)
             case "rejected":
-                raise DirectiveFailed(kind, words)
+                if self.word is None or entry.row.resolved_by == self.word:
+                    raise DirectiveFailed(kind, words)
+                async with self.database.tenant(self.schema) as session:
+                    lease = await doubt.take_refused(session, entry.row.id, resolved_by=self.word)
+                if lease is not None:
+                    return await self._send(lease)
             case "retryable":
                 raise DirectiveFailed(kind, words, retry_after=entry.wait)
         raise DirectiveFailed(

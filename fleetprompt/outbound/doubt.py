@@ -98,16 +98,24 @@ async def free_to_send(
     Without one, it is because the message is certainly not there.
     """
     await change_held(
-        session,
-        lease,
-        _UNKNOWN,
-        state="claimed",
-        lease_expires_at=func.clock_timestamp()
-        + func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS),
-        settled_at=None,
-        absent_at=None,
-        **_resolution("posted_again", resolved_by),
+        session, lease, _UNKNOWN, state="claimed", **_sendable("posted_again", resolved_by)
     )
+
+
+async def take_refused(
+    session: AsyncSession, message_id: UUID, *, resolved_by: UUID
+) -> Lease | None:
+    """The right to send a rejected message after all; None if it is not rejected (any more)."""
+    message = await read(session, message_id, lock=True)
+    if message.state != "rejected":
+        return None
+    message.state = "claimed"
+    message.attempt += 1
+    message.lease_token = token = new_id()
+    await session.flush()
+    lease = Lease(message.id, message.attempt, token)
+    await change_held(session, lease, ("claimed",), **_sendable("posted_again", resolved_by))
+    return lease
 
 
 async def release(session: AsyncSession, lease: Lease) -> None:
@@ -146,6 +154,16 @@ async def note_proof(
         .values(remote_id=remote_id, permalink=permalink, proof="read_back")
         .execution_options(synchronize_session=False)
     )
+
+
+def _sendable(kind: str, directive_id: UUID | None) -> dict[str, object]:
+    return {
+        "lease_expires_at": func.clock_timestamp()
+        + func.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS),
+        "settled_at": None,
+        "absent_at": None,
+        **_resolution(kind, directive_id),
+    }
 
 
 def _resolution(kind: str, directive_id: UUID | None) -> dict[str, object]:
