@@ -228,3 +228,103 @@ async def test_what_is_not_installed_yet_cannot_be_run(owner_client: httpx.Async
     asked = await owner_client.post(f"/api/v1/packages/{DIGEST}/install")
     answer = await owner_client.post(f"{asked.json()['links']['installation']}/run")
     assert problem_id(answer, 409) == "conflict"
+
+
+async def connect_bot(
+    client: httpx.AsyncClient, installation: str, mattermost: RunningMattermost, platform: Platform
+) -> httpx.Response:
+    config = {"mode": "bot", "team": "operations", "channel": "fleet-reports"}
+    await client.put(f"{installation}/config", json={"config": config})
+    await platform.work()
+    body = {
+        "kind": "mattermost_token",
+        "url": mattermost.base_url,
+        "token": mattermost.state.bot_token,
+    }
+    return await client.post(f"{installation}/connections", json=body)
+
+
+async def test_a_token_is_connected_checked_tried_and_never_given_back(
+    owner_client: httpx.AsyncClient,
+    installation: str,
+    mattermost: RunningMattermost,
+    platform: Platform,
+) -> None:
+    connected = await connect_bot(owner_client, installation, mattermost, platform)
+    assert connected.status_code == 201, connected.text
+    assert connected.json()["verification"]["state"] == "connected"
+    checked = (await owner_client.post(f"{installation}/check")).json()
+    assert (checked["ok"], [one["kind"] for one in checked["findings"]]) == (
+        True,
+        ["mattermost_token"],
+    )
+    assert "nothing was posted" in checked["findings"][0]["message"]
+    assert mattermost.posts == []
+    asked = await owner_client.post(f"{installation}/test-post", headers={"Idempotency-Key": "t"})
+    again = await owner_client.post(f"{installation}/test-post", headers={"Idempotency-Key": "t"})
+    assert asked.status_code == 202, asked.text
+    assert asked.json()["directive_id"] == again.json()["directive_id"]
+    await platform.work()
+    (post,) = mattermost.posts
+    listed = (await owner_client.get(f"{installation}/outbound-messages")).json()["items"]
+    assert [(one["state"], one["remote_id"]) for one in listed] == [("posted", post.id)]
+    assert listed[0]["permalink"].endswith(f"/operations/pl/{post.id}")
+    shown = (await owner_client.get(installation)).text
+    for text_ in (connected.text, str(checked), asked.text, str(listed), shown):
+        assert mattermost.state.bot_token not in text_
+
+
+async def test_a_check_without_a_connection_and_a_token_that_cannot_be_one(
+    owner_client: httpx.AsyncClient, installation: str
+) -> None:
+    assert problem_id(await owner_client.post(f"{installation}/check"), 409) == "conflict"
+    for body in (
+        {"kind": "mattermost_token", "url": "https://chat.example.org", "token": "canary"},
+        {"kind": "mattermost_token", "url": "https://chat.example.org"},
+        {"kind": "carrier_pigeon", "url": "https://chat.example.org"},
+    ):
+        refused = await owner_client.post(f"{installation}/connections", json=body)
+        assert problem_id(refused, 422) == "invalid"
+        assert "canary" not in refused.text
+
+
+async def test_test_posts_have_a_limit_of_their_own(
+    owner_client: httpx.AsyncClient,
+    installation: str,
+    mattermost: RunningMattermost,
+    platform: Platform,
+    keys: Keys,
+) -> None:
+    """Trap 32, over HTTP: exactly the allowed number whatever the concurrency."""
+    await connect_bot(owner_client, installation, mattermost, platform)
+    allowed = keys.settings.manual_runs_per_hour
+    answers = await asyncio.gather(
+        *(owner_client.post(f"{installation}/test-post") for _ in range(allowed + 4))
+    )
+    assert sorted(one.status_code for one in answers) == [202] * allowed + [429] * 4
+    assert (await owner_client.post(f"{installation}/run")).status_code == 202
+
+
+async def test_an_unknown_message_is_settled_over_http(
+    owner_client: httpx.AsyncClient,
+    installation: str,
+    mattermost: RunningMattermost,
+    platform: Platform,
+) -> None:
+    url = f"{installation}/connections"
+    await owner_client.post(url, json={"kind": "mattermost", "url": mattermost.hook_url})
+    mattermost.set(fault="drop_before_save", fault_requests=1)
+    await owner_client.post(f"{installation}/run")
+    await platform.work()
+    (message,) = (await owner_client.get(f"{installation}/outbound-messages")).json()["items"]
+    assert message["state"] == "unknown"
+    settle = f"{installation}/outbound-messages/{message['id']}/settle"
+    assert problem_id(await owner_client.post(settle, json={"action": "look"}), 409) == "conflict"
+    assert problem_id(await owner_client.post(settle, json={"action": "x"}), 422) == "invalid"
+    asked = await owner_client.post(settle, json={"action": "post_again"})
+    assert asked.status_code == 202, asked.text
+    await platform.work()
+    (message,) = (await owner_client.get(f"{installation}/outbound-messages")).json()["items"]
+    assert (message["state"], message["resolution"]) == ("posted", "posted_again")
+    assert message["links"]["resolved_by"] == asked.json()["links"]["directive"]
+    assert len(mattermost.posts) == 1
