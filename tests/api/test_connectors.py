@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from fleetprompt.connectors.models import Connector, PairingCode
 from fleetprompt.connectors.pairing import MOST_FAILURES, MOST_TRIES
@@ -582,3 +582,28 @@ async def _refused_within(app: FastAPI, key: str, seconds: float) -> bool:
     async with calling(app) as client:
         answer = await client.get("/api/v1/me", headers=bearer(key))
     return answer.status_code == 401
+
+
+async def test_a_code_that_begins_right_costs_the_same_work_as_one_that_does_not(
+    app: FastAPI, owner_client: httpx.AsyncClient
+) -> None:
+    """T29: nobody learns by the clock how a code begins; the same statements run, and as many write."""
+    code = (await made(owner_client))["pairing"]["code"]
+    engine = app.state.platform.database.engine.sync_engine
+    ran: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "pairing" in statement or "sign_in" in statement or "connectors" in statement:
+            ran.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    found = []
+    try:
+        for typed in (f"{code[:5]}AAAA-BBBB", "AAAA-AAAA-BBBB", "no code at all"):
+            ran.clear()
+            assert problem_id(await tried(app, typed), 401) == "unauthenticated"
+            found.append(list(ran))
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert len(found[0]) >= 4
+    assert found[0] == found[1] == found[2]
