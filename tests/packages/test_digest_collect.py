@@ -19,7 +19,7 @@ from fleetprompt.packages.mattermost_daily_ops_digest.collect import (
     collect,
 )
 from fleetprompt.packages.mattermost_daily_ops_digest.history import Totals
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import Outcome
+from fleetprompt.packages.mattermost_daily_ops_digest.rows import Outcome, Waiting
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.tenants.service import Tenant
 
@@ -338,6 +338,84 @@ async def test_however_many_groups_there_are_few_rows_come_and_sums_are_exact(
     assert facts.outcomes[-1] == Outcome("run", "completed", None, 800, names=800)
     rest = [t for t in facts.types if t.name is None]
     assert [(t.names, t.count) for t in rest] == [(1800, 1800)]
+
+
+async def test_what_waits_for_approval_is_told_as_of_the_windows_end(
+    database: Database, tenant: Tenant
+) -> None:
+    """Versions of one directive count once; what was decided before the end does not count."""
+    lapses = SECOND.end
+    rows = (
+        # The second version of the first directive waits; the first was superseded by it.
+        ("a", 1, "email.send", "superseded", after(10), after(20)),
+        ("a", 2, "email.send", "waiting", after(20), None),
+        ("b", 1, "email.send", "approved", after(5), SECOND.start),
+        ("c", 1, "email.send", "rejected", after(5), after(6)),
+        ("d", 1, "package.disable", "waiting", FIRST.start - DAY, None),
+        ("e", 1, "package.disable", "waiting", SECOND.start, None),
+    )
+    ids = {name: new_id() for name in "abcde"}
+    async with database.tenant(tenant.schema) as session:
+        for name, id_ in ids.items():
+            await session.execute(
+                text(
+                    "INSERT INTO directives (id, type, idempotency_key, state, actor, changed_by)"
+                    " VALUES (:id, 'x.y', :name, 'requested', 'test', 'test')"
+                ),
+                {"id": id_, "name": name},
+            )
+        for name, version, type_, state, created, settled in rows:
+            await session.execute(
+                text(
+                    "INSERT INTO approvals (id, directive_id, directive_type, version, action,"
+                    " action_sha256, rendering_version, policy, policy_sha256, proposed_by, state,"
+                    " expires_at, created_at, settled_at) VALUES (gen_random_uuid(), :directive,"
+                    " :type, :version, '{}', repeat('0', 64), 1, '{}', repeat('0', 64), 'test',"
+                    " :state, :lapses, :created, :settled)"
+                ),
+                {
+                    "directive": ids[name], "type": type_, "version": version, "state": state,
+                    "lapses": lapses, "created": created, "settled": settled,
+                },
+            )  # fmt: skip
+    async with database.tenant(tenant.schema) as session:
+        facts = (await collect(session, FIRST)).facts
+    assert facts.waiting == (
+        Waiting("email.send", 2, after(5), lapses),
+        Waiting("package.disable", 1, FIRST.start - DAY, lapses),
+    )
+
+
+async def test_a_connectors_errors_are_errors_and_a_renumbered_folder_is_none(
+    database: Database, tenant: Tenant
+) -> None:
+    async with database.tenant(tenant.schema) as session:
+        for code in ("bridge_away", "bridge_away", "folder_renumbered"):
+            await signal(
+                session, "connector.error", after(1), corr="connector:c1",
+                kind="network", code=code, message="Bridge does not answer",
+            )  # fmt: skip
+    async with database.tenant(tenant.schema) as session:
+        facts = (await collect(session, FIRST)).facts
+    (error,) = facts.errors
+    assert (error.name, error.what, error.kind, error.count) == (
+        "connector.error", "bridge_away", "network", 2,
+    )  # fmt: skip
+    assert (error.message, error.correlation_id) == ("Bridge does not answer", "connector:c1")
+
+
+async def test_a_few_mails_are_told_beside_however_many_other_types(
+    database: Database, tenant: Tenant
+) -> None:
+    async with database.tenant(tenant.schema) as session:
+        await signal(session, "email.inbound.received", after(1))
+        for number in range(210):
+            for _ in range(2):
+                await signal(session, f"shop.t{number}", after(1))
+    async with database.tenant(tenant.schema) as session:
+        facts = (await collect(session, FIRST)).facts
+    assert facts.totals.mails_received == 1
+    assert [(t.names, t.count) for t in facts.types if t.name is None] == [(11, 22)]
 
 
 async def test_a_tenant_is_told_of_its_own_signals_alone(
