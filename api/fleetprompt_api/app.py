@@ -51,6 +51,8 @@ from fleetprompt_api.problems_openapi import add_problems
 from fleetprompt_api.problems_openapi import problems as problem_answers
 from fleetprompt_api.state import opened, state_of
 from fleetprompt_api.tracing import TracedRequests
+from fleetprompt_api.webchat import inbox as webchat_inbox
+from fleetprompt_api.webchat import sites as webchat_sites
 from fleetprompt_api.webchat import visitors as webchat_visitors
 from fleetprompt_api.webchat.cross_origin import CrossOrigin
 
@@ -82,6 +84,8 @@ _NOUNS = (
     health,
     docs,
     console,
+    webchat_sites,
+    webchat_inbox,
     webchat_visitors,
 )
 

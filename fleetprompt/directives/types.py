@@ -140,6 +140,7 @@ _PLATFORM_MODULES = (
     "fleetprompt.directives.approvals.notices.handlers",
     "fleetprompt.packages.handlers",
     "fleetprompt.signals.replays.handlers",
+    "fleetprompt.webchat.handlers",
 )
 
 

@@ -34,6 +34,8 @@ class Scope(StrEnum):
     EXECUTIONS_WRITE = "executions:write"
     PACKAGES_READ = "packages:read"
     PACKAGES_WRITE = "packages:write"
+    WEBCHAT_READ = "webchat:read"
+    WEBCHAT_WRITE = "webchat:write"
     MEMBERS_MANAGE = "members:manage"
     KEYS_MANAGE = "keys:manage"
     TENANTS_ADMIN = "tenants:admin"

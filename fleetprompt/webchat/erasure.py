@@ -9,14 +9,27 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.webchat.models import ChatConversation, ChatErasure, ChatMessage
-from fleetprompt.webchat.telling import SUBJECT, tell
+from fleetprompt.webchat.telling import SUBJECT, correlation_of, tell
 
 # Ids, numbers and times stay, so that the story can still be followed; words, names and places go.
 _STRIP_SIGNALS = text(
     """
-    UPDATE signals SET data = (data - ARRAY['text', 'name', 'email', 'page_url', 'summary'])
-                              || '{"erased": true}'
-    WHERE subject_type = :subject_type AND subject_id = ANY(:subjects) AND NOT data ? 'erased'
+    WITH stripped AS (
+        UPDATE signals
+        SET data = (data - ARRAY['text', 'name', 'email', 'page_url', 'assignee'])
+                   || '{"erased": true}'
+        WHERE subject_type = :subject_type AND subject_id = ANY(:subjects) AND NOT data ? 'erased'
+        RETURNING occurred_at)
+    -- The lake's files of these days still hold the words; a stale day is written again.
+    INSERT INTO fleetprompt.stale_partitions (tenant_schema, day)
+    SELECT DISTINCT current_user, (occurred_at AT TIME ZONE 'UTC')::date FROM stripped
+    """
+)
+# What the team wrote is about the visitor too.
+_STRIP_REPLIES = text(
+    """
+    UPDATE directives SET params = params || '{"text": "(erased)"}', changed_by = 'platform'
+    WHERE type = 'webchat.reply_send' AND correlation_id = :correlation_id
     """
 )
 
@@ -68,6 +81,7 @@ async def erase_conversation(
     await session.execute(
         _STRIP_SIGNALS, {"subject_type": SUBJECT, "subjects": [str(conversation.id)]}
     )
+    await session.execute(_STRIP_REPLIES, {"correlation_id": correlation_of(conversation.id)})
     await tell(
         session,
         "conversation.erased",

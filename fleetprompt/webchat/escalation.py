@@ -16,8 +16,11 @@ from fleetprompt.webchat.telling import correlation_of, tell
 ESCALATE_TO_MATTERMOST = "webchat.escalate_to_mattermost"
 
 
-def mattermost_key(tenant: Tenant, conversation_id: UUID, destination: str) -> str:
+def mattermost_key(
+    tenant: Tenant, conversation_id: UUID, installation_id: UUID, channel: str | None
+) -> str:
     """The key under which a conversation is posted to one place once, whoever asks."""
+    destination = f"{installation_id}#{channel or 'default'}"
     return f"webchat_mm_escalation:{tenant.slug}:{conversation_id}:{destination}"
 
 
@@ -36,8 +39,7 @@ async def escalate(
     ``channel`` None is the webhook's own. The message is written when it is posted, so that what was
     erased by then is in it no more.
     """
-    destination = f"{installation_id}#{channel or ''}"
-    key = mattermost_key(tenant, conversation.id, destination)
+    key = mattermost_key(tenant, conversation.id, installation_id, channel)
     # Looked for first, so that what another asked for under other terms is found and not refused.
     known = await session.scalar(select(Directive).where(Directive.idempotency_key == key))
     if known is not None:

@@ -85,6 +85,10 @@ class Follower:
             self.news.append(news)
         self.rung.set()
 
+    def knows(self, revision: int, seq: int) -> None:
+        """Who follows has read up to here by itself, so that nobody need tell of it again."""
+        self.revision, self.told = max(self.revision, revision), max(self.told, seq)
+
     async def wait(self, seconds: float) -> None:
         """Return when there is something, and after so many seconds."""
         with contextlib.suppress(TimeoutError):

@@ -9,10 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.errors import NotFoundError
+from fleetprompt.ids import new_id
 from fleetprompt.tenants.keys import make_token
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.cipher import DataKey
-from fleetprompt.webchat.models import ChatSite, SiteKey
+from fleetprompt.webchat.models import ChatSite, ChatSiteSecret, SiteKey
 from fleetprompt.webchat.origins import allowed_origin
 from fleetprompt.webchat.site_secrets import PURPOSES, Purpose, make_secret, retire_secret
 from fleetprompt.webchat.site_settings import SiteSettings
@@ -55,7 +56,7 @@ async def register(
     await session.flush()
     session.add(SiteKey(site_key=site.site_key, tenant_schema=tenant.schema, site_id=site.id))
     for purpose in PURPOSES:
-        await make_secret(session, tenant, data_key, site.id, purpose)
+        await make_secret(session, tenant, data_key, site.id, purpose, new_id())
     return site, True
 
 
@@ -66,11 +67,17 @@ async def rotate(
     site_id: UUID,
     purpose: Purpose,
     now: datetime,
-) -> UUID:
-    """Give a site a new secret; tokens under the old one hold for what is left of their time."""
+    *,
+    secret_id: UUID,
+) -> None:
+    """Give a site a new secret of this id; tokens under the old one hold for what is left of their time.
+
+    Repeating it with the same id changes nothing.
+    """
     await get_site(session, site_id, lock=True)
-    await retire_secret(session, site_id, purpose, now)
-    return await make_secret(session, tenant, data_key, site_id, purpose)
+    if await session.get(ChatSiteSecret, secret_id) is None:
+        await retire_secret(session, site_id, purpose, now)
+        await make_secret(session, tenant, data_key, site_id, purpose, secret_id)
 
 
 async def get_site(session: AsyncSession, site_id: UUID, *, lock: bool = False) -> ChatSite:

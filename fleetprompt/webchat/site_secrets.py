@@ -13,7 +13,6 @@ from uuid import UUID
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.ids import new_id
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.cipher import DataKey, Sealed, decrypt, encrypt
 from fleetprompt.vault.secret import Secret
@@ -27,10 +26,14 @@ _BYTES = 32
 
 
 async def make_secret(
-    session: AsyncSession, tenant: Tenant, data_key: DataKey, site_id: UUID, purpose: Purpose
-) -> UUID:
-    """A new random secret of a site; its id."""
-    secret_id = new_id()
+    session: AsyncSession,
+    tenant: Tenant,
+    data_key: DataKey,
+    site_id: UUID,
+    purpose: Purpose,
+    secret_id: UUID,
+) -> None:
+    """A new random secret of a site under this id."""
     sealed = encrypt(
         data_key,
         Secret(encode(secrets.token_bytes(_BYTES))),
@@ -49,7 +52,6 @@ async def make_secret(
         )
     )
     await session.flush()
-    return secret_id
 
 
 async def retire_secret(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.connectors.models import Connector
 from fleetprompt.db.engine import Database
@@ -25,6 +26,12 @@ from fleetprompt.signals.replays.selection import Selection
 from fleetprompt.signals.replays.service import ask_for_replay
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import Tenant
+from fleetprompt.vault.cipher import DataKey
+from fleetprompt.vault.master_key import load_master_key
+from fleetprompt.vault.service import Vault
+from fleetprompt.webchat.models import ChatConversation, ChatSite
+from fleetprompt.webchat.registration import register
+from fleetprompt.webchat.site_settings import SiteSettings
 from tests.api.support import DIGEST, Keys, signal
 from tests.directives.connector_types import connector_directive
 
@@ -69,6 +76,12 @@ BODIES: dict[str, Any] = {
     "change_approval_notices": {"installation_id": str(UUID(int=1))},
     "change_approval_policy": {"required": True, "roles": ["owner"]},
     "ask_for_replay": {"occurred_from": "2026-01-06T00:00:00Z"},
+    "register_webchat_site": {"name": "Shop", "origins": ["https://shop.example"]},
+    "rotate_webchat_secret": {},
+    "reply_to_visitor": {"text": "hello", "author": "Anna"},
+    "mark_conversation_read": {"seq": 1},
+    "assign_conversation": {"user_id": None},
+    "escalate_conversation": {"installation_id": str(UUID(int=1))},
     "create_tenant": {"slug": "acme-new", "name": "Acme"},
     "delete_tenant": {"confirm": "nobody-here"},
 }
@@ -119,6 +132,7 @@ def operations(app: FastAPI) -> Iterator[Operation]:
 async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str, str]:
     """One object of each kind in a tenant: path parameter → id."""
     actor = Actor("user:somebody", "owner")
+    data_key = await Vault(database, load_master_key(keys.settings)).current_key(tenant)
     async with database.tenant(tenant.schema) as session:
         fetched = await connector_directive(session, tenant)
         directive, installation = await packages.install(session, tenant, DIGEST, {}, actor)
@@ -138,6 +152,7 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         )  # fmt: skip
         january = Selection(occurred_from=datetime(2026, 1, 1, tzinfo=UTC))
         replay = await ask_for_replay(session, tenant, january, live=False, actor=actor)
+        site, conversation = await chat_objects(session, tenant, data_key)
         signal_id = await emit(session, NewSignal(type="test.object", data={}))
         session.add(connector := Connector(id=new_id(), package="p", label="l", created_by="t"))
     user_id = await keys.member(tenant, f"second@{tenant.slug}.example.org", "admin")
@@ -149,6 +164,8 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         "directive_id": directive.id,
         "connector_directive_id": fetched.id,
         "connector_id": connector.id,
+        "site_id": site.id,
+        "conversation_id": conversation.id,
         "approval_id": approval.id,
         "execution_id": execution.id,
         "installation_id": installation.id,
@@ -159,3 +176,24 @@ async def objects_of(database: Database, keys: Keys, tenant: Tenant) -> dict[str
         "correlation_id": directive.id,
     }
     return {name: str(value) for name, value in found.items()}
+
+
+async def chat_objects(
+    session: AsyncSession, tenant: Tenant, data_key: DataKey
+) -> tuple[ChatSite, ChatConversation]:
+    """A site with a visitor's conversation."""
+    site, _ = await register(
+        session,
+        tenant,
+        data_key,
+        site_id=new_id(),
+        name="Shop",
+        origins=["https://shop.example"],
+        settings=SiteSettings(),
+    )
+    conversation = ChatConversation(
+        id=new_id(), site_id=site.id, visitor_id=new_id(), status="open"
+    )
+    session.add(conversation)
+    await session.flush()
+    return site, conversation

@@ -26,6 +26,7 @@ _ANY = {
     for name in (
         *("signal_id", "directive_id", "execution_id", "installation_id", "user_id", "key_id"),
         *("approval_id", "replay_id", "message_id", "connector_id"),
+        *("site_id", "conversation_id"),
         "connector_directive_id",
         "correlation_id",
     )

@@ -66,7 +66,7 @@ class _Stream:
         live, schema = self._platform.chat_live, self._guest.site.tenant.schema
         with live.follow(schema, self._conversation_id, self.sent) as follower:
             try:
-                async for part in self._history(first=True):
+                async for part in self._history(follower, first=True):
                     yield part
                 async for part in self._news(follower):
                     yield part
@@ -84,16 +84,16 @@ class _Stream:
                 await wait_for_news(self._platform, follower, min(PING_SECONDS, left))
             if follower.behind:
                 follower.behind = False
-                async for part in self._history():
+                async for part in self._history(follower):
                     yield part
             elif follower.news:
-                async for part in self._told(follower.news.popleft()):
+                async for part in self._told(follower, follower.news.popleft()):
                     yield part
             else:
                 await self._check_site()
                 yield b": ping\n\n"
 
-    async def _told(self, news: News) -> AsyncIterator[bytes]:
+    async def _told(self, follower: Follower, news: News) -> AsyncIterator[bytes]:
         if news.typing:
             yield _event("typing", {"author": self._agent})
         if news.conversation is None:
@@ -103,10 +103,10 @@ class _Stream:
                 yield self._message(message)
         yield self._conversation(news.conversation)
         if self.sent < news.conversation["last_seq"]:
-            async for part in self._history():
+            async for part in self._history(follower):
                 yield part
 
-    async def _history(self, *, first: bool = False) -> AsyncIterator[bytes]:
+    async def _history(self, follower: Follower, *, first: bool = False) -> AsyncIterator[bytes]:
         """Everything above ``sent`` as it is stored now."""
         while True:
             async with self._platform.database.tenant(self._guest.site.tenant.schema) as session:
@@ -120,6 +120,7 @@ class _Stream:
             for message in found:
                 yield self._message(message_view(message))
             if len(found) < messages.PAGE:
+                follower.knows(conversation.revision, self.sent)
                 return
 
     async def _check_site(self) -> None:

@@ -1,0 +1,133 @@
+"""Websites with the chat, for the team."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+
+from fleetprompt.directives.wake import notify_directives
+from fleetprompt.webchat import registration
+from fleetprompt.webchat.handlers import RegisterParams
+from fleetprompt.webchat.models import ChatSite
+from fleetprompt.webchat.site_secrets import Purpose
+from fleetprompt_api.auth import Platform, WebchatManage, WebchatRead
+from fleetprompt_api.idempotency import IdempotencyKey
+from fleetprompt_api.problems_openapi import problems
+from fleetprompt_api.routing import router
+from fleetprompt_api.webchat.asked import Asked, ask
+from fleetprompt_api.wire import Links, Listing, Wire, listing
+
+routes = router("webchat")
+
+
+class SiteView(Wire):
+    """A site; `site_key` is public and names it in the snippet."""
+
+    id: UUID
+    site_key: str
+    name: str
+    status: str
+    mode: str
+    origins: list[str]
+    settings: dict[str, Any]
+    inserted_at: datetime
+    updated_at: datetime
+    links: Links
+
+
+class NewSecret(BaseModel):
+    """Which secret is replaced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purpose: Purpose = "token"
+
+
+@routes.get("/webchat/sites")
+async def list_webchat_sites(
+    request: Request, caller: WebchatRead, platform: Platform
+) -> Listing[SiteView]:
+    """All sites of the tenant."""
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        found = await registration.list_sites(session)
+    return listing(request, [_view(one) for one in found])
+
+
+@routes.get("/webchat/sites/{site_id}")
+async def read_webchat_site(site_id: UUID, caller: WebchatRead, platform: Platform) -> SiteView:
+    """One site."""
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        return _view(await registration.get_site(session, site_id))
+
+
+@routes.post("/webchat/sites", status_code=202, responses=problems(409))
+async def register_webchat_site(
+    new: RegisterParams,
+    caller: WebchatManage,
+    platform: Platform,
+    idempotency_key: IdempotencyKey = None,
+) -> Asked:
+    """Register a site, or change the one of `site_id`; the directive's result names it."""
+    params = new.model_dump(mode="json")
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        if new.site_id is not None:
+            await registration.get_site(session, new.site_id)
+        found = await ask(session, caller, "webchat.site.register", params, idempotency_key)
+    await notify_directives(platform.database)
+    return found
+
+
+@routes.post("/webchat/sites/{site_id}/secrets", status_code=202, responses=problems(409))
+async def rotate_webchat_secret(
+    site_id: UUID,
+    new: NewSecret,
+    caller: WebchatManage,
+    platform: Platform,
+    idempotency_key: IdempotencyKey = None,
+) -> Asked:
+    """Replace a site's secret; tokens under the old one hold for what is left of their time."""
+    params = {"site_id": str(site_id), "purpose": new.purpose}
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        await registration.get_site(session, site_id)
+        found = await ask(session, caller, "webchat.site.rotate_secret", params, idempotency_key)
+    await notify_directives(platform.database)
+    return found
+
+
+@routes.post("/webchat/sites/{site_id}/disable", status_code=202, responses=problems(409))
+async def disable_webchat_site(
+    site_id: UUID,
+    caller: WebchatManage,
+    platform: Platform,
+    idempotency_key: IdempotencyKey = None,
+) -> Asked:
+    """Switch the chat of a site off; registering it again switches it on."""
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        await registration.get_site(session, site_id)
+        params = {"site_id": str(site_id)}
+        found = await ask(session, caller, "webchat.site.disable", params, idempotency_key)
+    await notify_directives(platform.database)
+    return found
+
+
+def _view(site: ChatSite) -> SiteView:
+    own = f"/api/v1/webchat/sites/{site.id}"
+    return SiteView(
+        id=site.id,
+        site_key=site.site_key,
+        name=site.name,
+        status=site.status,
+        mode=site.mode,
+        origins=site.origins,
+        settings=site.settings,
+        inserted_at=site.inserted_at,
+        updated_at=site.updated_at,
+        links={
+            "self": own,
+            "conversations": f"/api/v1/webchat/conversations?site_id={site.id}",
+            "new_secret": f"{own}/secrets",
+            "disable": f"{own}/disable",
+        },
+    )
