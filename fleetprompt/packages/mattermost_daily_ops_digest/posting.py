@@ -64,8 +64,13 @@ async def post_once(
 async def _keep_state(context: HandlerContext, dedupe_key: str) -> None:
     async with context.database.tenant(context.tenant.schema) as session:
         entry = await ledger.find(session, dedupe_key)
-    state = entry.state if entry else "planned"
-    await context.execution.keep({**(context.execution.result or {}), "ledger_state": state})
+    await keep_also(context, ledger_state=entry.state if entry else "planned")
+
+
+async def keep_also(context: HandlerContext, **told: Any) -> None:
+    """Add to what this attempt or an earlier one kept, such as the text."""
+    kept = context.execution.result or await context.execution.kept() or {}
+    await context.execution.keep({**kept, **told})
 
 
 async def post_test(context: HandlerContext, params: TestPostParams) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
 from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
 from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import delivery_record
 from fleetprompt.packages.mattermost_daily_ops_digest.memory import earlier, kept_of
-from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_once
+from fleetprompt.packages.mattermost_daily_ops_digest.posting import keep_also, post_once
 from fleetprompt.packages.mattermost_daily_ops_digest.record import (
     Posting,
     Story,
@@ -108,9 +108,6 @@ async def _write(context: HandlerContext, params: DigestParams, config: Config) 
 
 
 async def _ended(context: HandlerContext, result: dict[str, Any]) -> dict[str, Any]:
-    kept = dict(context.execution.result or {})
-    kept["ledger_state"] = result["ledger_state"]
-    if result.get("permalink"):
-        kept["permalink"] = result["permalink"]
-    await context.execution.keep(kept)
+    told = {name: result[name] for name in ("ledger_state", "permalink") if result.get(name)}
+    await keep_also(context, **told)
     return result
