@@ -168,7 +168,8 @@ class _Writer:
                 wording.link(wording.number(group.count), lead(group, self.links)),
                 table_cell(group.name or "", NAME_LIMIT) + what,
                 kind.replace("_", " "),
-                self._moment(group.last),
+                # One line, however narrow the column.
+                self._moment(group.last).replace(" ", "\u00a0"),
                 table_cell(group.message, _MESSAGE_LIMIT),
             )
             lines.append(f"| {' | '.join(cells)} |")

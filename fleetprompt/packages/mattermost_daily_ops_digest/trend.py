@@ -72,13 +72,15 @@ _MEASURES = (
 )
 _COURSES = {
     "errors": "errors",
-    "directives_succeeded": "directives",
+    "signals": "signals",
     "executions_completed": "executions",
+    "cost_usd": "cost",
     "mails_received": "mails",
     "chat_messages": "chat",
-    "signals": "signals",
-    "cost_usd": "cost",
+    "directives_succeeded": "directives",
 }
+# More rows of bars than this are no longer looked at.
+_MOST_COURSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +157,5 @@ class Trend:
                 parts.append(f"{label} {bars}")
         if not parts:
             return None
-        return f"**Course** of {len(told)} digests, this one last · {' · '.join(parts)}"
+        shown = " · ".join(parts[:_MOST_COURSES])
+        return f"**Course** of {len(told)} digests, this one last · {shown}"
