@@ -131,6 +131,8 @@ class Gmail:
         if method == "DELETE":
             del self.drafts[draft]
             return 204, None
+        if method == "PUT":
+            self.drafts[draft] = (user, base64.urlsafe_b64decode(body["message"]["raw"]))
         return 200, {"id": draft, "message": {"id": "m1", "labelIds": ["DRAFT"]}}
 
 
@@ -182,7 +184,7 @@ def running_gmail() -> Iterator[Gmail]:
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the base class's names
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the base class's names
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"
@@ -203,4 +205,4 @@ def _operation(method: str, whole: str, path: str) -> str:
         return "create" if method == "POST" else "list"
     if path == "/send":
         return "send"
-    return "withdraw" if method == "DELETE" else "look"
+    return {"DELETE": "withdraw", "PUT": "rewrite"}.get(method, "look")

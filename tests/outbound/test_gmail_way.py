@@ -201,20 +201,19 @@ async def test_a_lost_request_is_settled_by_the_draft_that_is_there(gmail: Gmail
     seen = await way.look("key", mark)
     assert (seen.complete, seen.remote_id) == (True, None)
     assert (await go(way)).state == "posted"
-    assert "withdraw" in gmail.calls, "the draft in doubt is withdrawn before another is made"
+    assert gmail.calls.count("create") == 1, "the same draft is sent again"
     assert (len(gmail.sent), gmail.drafts) == (1, {})
 
 
 async def test_a_draft_that_was_sent_meanwhile_stops_the_second_letter(
     gmail: Gmail, smtp: MailServer
 ) -> None:
-    """The withdrawal is the fence: between the look and the resend the first request came through."""
+    """Gmail sends a draft once: between the look and the resend the first request came through."""
     first = way_of(gmail, smtp)
     mark = await first.prepare()
     assert isinstance(mark, Mark)
     assert (await first.look("key", mark)).remote_id is None
     assert first.earlier is not None
-    await way_of(gmail).prepare()
     late = way_of(gmail)
     late._box, late._draft, late._drafted = first._box, first._draft, first._drafted
     assert (await late.send("key", time.monotonic() + 30)).state == "posted"
@@ -271,6 +270,27 @@ async def test_an_earlier_draft_in_doubt_keeps_the_mail_server_away(
     way = way_of(gmail, smtp, earlier=Earlier("r1", SENDER, certain=False, refused=False))
     outcome = await go(way)
     assert (outcome.state, smtp.mails) == ("unknown", [])
+
+
+async def test_a_draft_gone_between_its_rewriting_and_its_sending_was_sent(gmail: Gmail) -> None:
+    way = way_of(gmail)
+    mark = await way.prepare()
+    assert isinstance(mark, Mark)
+    gmail.drafts.clear()
+    assert (await way.send("key", time.monotonic() + 30)).state == "unknown"
+    assert (await way.look("key", mark)).remote_id == f"draft:{mark.place}"
+
+
+async def test_a_letter_in_doubt_keeps_its_sender_and_gets_the_admins_of_now(gmail: Gmail) -> None:
+    gmail.users.add("ben@fund.example")
+    way = way_of(gmail)
+    mark = await way.prepare()
+    assert isinstance(mark, Mark)
+    doubt = Earlier(mark.place or "", SENDER, certain=False, refused=False)
+    again = way_of(gmail, admins=Admins("ben@fund.example"), earlier=doubt)
+    assert (await go(again)).state == "posted"
+    ((user, message),) = gmail.sent
+    assert (user, message["To"]) == (SENDER, "ben@fund.example")
 
 
 async def test_what_a_killed_attempt_left_is_removed(gmail: Gmail) -> None:

@@ -1,8 +1,8 @@
-"""Drafts in a user's mailbox: make, send, look at, withdraw (Gmail API v1, users.drafts).
+"""Drafts in a user's mailbox: make, rewrite, send, look at, withdraw (Gmail API v1, users.drafts).
 
 ``messages.send`` has no handle by which to ask afterwards; a draft is one. Sending a draft deletes it
-and leaves a sent message, so that a draft is sent at most once whatever is repeated, and a draft that
-was withdrawn cannot be sent any more (research/mattermost_digest.md, Gmail).
+and leaves a sent message, so that a draft is sent at most once whatever is repeated
+(research/mattermost_digest.md, Gmail). Its id stays when it is rewritten.
 """
 
 import base64
@@ -47,8 +47,18 @@ class Mailbox:
 
     async def create(self, message: bytes) -> str | Outcome:
         """A new draft's id. What is not certain left a draft at most, which nobody sends."""
-        raw = base64.urlsafe_b64encode(message).decode("ascii")
-        reply = await self._ask("POST", "", {"message": {"raw": raw}})
+        reply = await self._ask("POST", "", _raw(message))
+        return self._drafted(reply)
+
+    async def rewrite(self, draft: str, message: bytes) -> str | Outcome | None:
+        """Put another message into the draft, which keeps its id; None if there is no such draft."""
+        reply = await self._ask("PUT", f"/{quote(draft, safe='')}", _raw(message))
+        if isinstance(reply, Reply) and reply.status == 404 and _from_gmail(reply):
+            return None
+        return self._drafted(reply)
+
+    @staticmethod
+    def _drafted(reply: Reply | Outcome) -> str | Outcome:
         if isinstance(reply, Outcome):
             return _harmless(reply)
         made = whole(reply, _Draft) if reply.status == 200 else None
@@ -85,7 +95,7 @@ class Mailbox:
         return "there"
 
     async def withdraw(self, draft: str) -> Literal["withdrawn", "gone"] | Outcome:
-        """Delete the draft, so that no request under way can send it any more."""
+        """Delete the draft."""
         reply = await self._ask("DELETE", f"/{quote(draft, safe='')}")
         if isinstance(reply, Outcome):
             return _harmless(reply)
@@ -127,6 +137,10 @@ class Mailbox:
             )
         except OutboundError as error:
             return failure(error).outcome
+
+
+def _raw(message: bytes) -> dict[str, dict[str, str]]:
+    return {"message": {"raw": base64.urlsafe_b64encode(message).decode("ascii")}}
 
 
 def _harmless(outcome: Outcome) -> Outcome:

@@ -2,10 +2,11 @@
 
 By Gmail (docs/decisions/mail-once.md):
 
-1. A draft of an earlier attempt is withdrawn; if that draft is gone, it was sent.
-2. A draft is made, and its id noted in the ledger before anything is sent.
-3. The recipients are asked for once more; if one has gone, the draft is not sent.
-4. The draft is sent. If the answer is lost, the draft tells: still there, not sent; gone, sent.
+1. A draft is made, and its id noted in the ledger before anything is sent. A later attempt writes the
+   same draft anew: Gmail sends a draft once, however often and late it is asked to. If it is gone, it
+   was sent. A draft that the ledger names is never deleted, so that nothing else makes it go.
+2. The recipients are asked for once more; if one has gone, the draft is not sent.
+3. The draft is sent. If the answer is lost, the draft tells: still there, not sent; gone, sent.
 
 The mail server takes over only where Gmail has certainly not taken the letter: no token, no draft,
 no connection, or a draft that Gmail refuses to send. Never after a doubt, and never because Gmail
@@ -15,6 +16,7 @@ asks to wait (trap 36). What a mail server's lost answer means nobody can look u
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from fleetprompt.errors import ErrorKind
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.ledger import Mark
 from fleetprompt.outbound.outcome import Outcome
@@ -80,15 +82,15 @@ class MailWay:
         if isinstance(audience, Outcome):
             return audience
         self._box = None
-        stopped = await self._withdraw_earlier()
-        if stopped is not None:
-            return stopped
-        by_gmail = self.gmail is not None and not (self.earlier and self.earlier.refused)
-        if not by_gmail:
+        if self.gmail is None or (self.earlier is not None and self.earlier.refused):
             return Mark() if self.smtp is not None else _unconnected()
-        drafted = await self._make_draft(audience)
+        drafted = await self._draft_for(self.gmail, audience)
         if isinstance(drafted, Mark):
             return drafted
+        if self.earlier is not None and not self.earlier.certain:
+            # The doubt goes on: whatever is wrong, only Gmail can end it.
+            kind: ErrorKind = "rate_limit" if drafted.error_kind == "rate_limit" else "network"
+            return Outcome("unknown", kind, f"A draft is still in doubt. {drafted.message}")
         return Mark() if self.smtp is not None and _may_fall_back(drafted) else drafted
 
     async def send(self, key: str, not_after: float) -> Outcome:
@@ -135,41 +137,41 @@ class MailWay:
             return Outcome("rejected", "validation", _NOBODY)
         return found
 
-    async def _withdraw_earlier(self) -> Outcome | None:
-        """Make sure that no earlier draft can be sent any more; why not, where that is needed."""
+    async def _draft_for(self, gmail: GmailAccount, audience: Audience) -> Mark | Outcome:
+        """The letter as a draft: the earlier one written anew, else a new one."""
         earlier = self.earlier
-        if earlier is None or self.gmail is None:
-            return None
-        box = await open_mailbox(self.client, self.gmail, earlier.author)
-        done = box if isinstance(box, Outcome) else await box.withdraw(earlier.draft)
-        if earlier.certain or done == "withdrawn":
-            return None
-        if done == "gone":
-            return Outcome("unknown", "network", _GONE)
-        assert isinstance(done, Outcome)  # noqa: S101 - the third thing it can be
-        # The doubt goes on: whatever is wrong, only Gmail can end it.
-        kind = done.error_kind if done.error_kind in ("rate_limit", "network") else "network"
-        return Outcome("unknown", kind, f"The draft is still in doubt. {done.message}")
-
-    async def _make_draft(self, audience: Audience) -> Mark | Outcome:
-        assert self.gmail is not None  # noqa: S101 - asked before
-        assert audience.sender is not None  # noqa: S101 - _audience has checked
-        box = await open_mailbox(self.client, self.gmail, audience.sender)
+        # A letter keeps the sender of its draft: it can be in no other mailbox.
+        author = earlier.author if earlier else audience.sender or ""
+        box = await open_mailbox(self.client, gmail, author)
         if isinstance(box, Outcome):
             return box
-        if self.repeated:
-            # What a lost answer or a killed attempt left behind was never sent: its id was not known.
-            for orphan in await box.find(self.letter.token):
-                await box.withdraw(orphan)
         try:
-            message = self.letter.compose(audience)
+            message = self.letter.compose(Audience(author, audience.recipients))
         except ValueError:
             return _unwritable()
-        draft = await box.create(message)
+        draft: str | Outcome | None = None
+        if earlier is not None:
+            draft = await box.rewrite(earlier.draft, message)
+            if draft is None and not earlier.certain:
+                return Outcome("unknown", "network", _GONE)
+        if draft is None:
+            if self.repeated:
+                # What a lost answer or a killed attempt left was never sent: its id was not known.
+                for orphan in await box.find(self.letter.token):
+                    await box.withdraw(orphan)
+            draft = await box.create(message)
         if isinstance(draft, Outcome):
             return draft
         self._box, self._draft, self._drafted = box, draft, _addressed(audience)
-        return Mark(place=draft, author=audience.sender)
+        return Mark(place=draft, author=author)
+
+    async def _remove_refused(self) -> None:
+        """Take away the draft that Gmail would not send; the ledger does not name it any more."""
+        if self.gmail is None or self.earlier is None:
+            return
+        box = await open_mailbox(self.client, self.gmail, self.earlier.author)
+        if isinstance(box, Mailbox):
+            await box.withdraw(self.earlier.draft)
 
     async def _submit(self, audience: Audience, not_after: float) -> Outcome:
         assert self.smtp is not None  # noqa: S101 - prepare has seen to it
@@ -179,7 +181,7 @@ class MailWay:
         except ValueError:
             return _unwritable()
         self.went_by = "smtp"
-        return await submit(
+        outcome = await submit(
             self.client,
             self.smtp,
             message,
@@ -187,6 +189,9 @@ class MailWay:
             audience.recipients,
             not_after=not_after,
         )
+        if outcome.state == "posted":
+            await self._remove_refused()
+        return outcome
 
 
 def _may_fall_back(outcome: Outcome) -> bool:
