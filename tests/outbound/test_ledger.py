@@ -12,7 +12,7 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.errors import StaleLeaseError
 from fleetprompt.outbound import ledger
-from fleetprompt.outbound.ledger import Claimed, Intent, Lease
+from fleetprompt.outbound.ledger import LEASE_SECONDS, Claimed, Intent, Lease
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 
@@ -28,9 +28,11 @@ async def claim(
         return await ledger.plan_and_claim(session, intent, **more)
 
 
-async def begin(database: Database, tenant: Tenant, lease: Lease, **more: float) -> None:
+async def begin(
+    database: Database, tenant: Tenant, lease: Lease, lease_seconds: float = LEASE_SECONDS
+) -> None:
     async with database.tenant(tenant.schema) as session:
-        await ledger.begin_sending(session, lease, **more)
+        await ledger.begin_sending(session, lease, lease_seconds=lease_seconds)
 
 
 async def settle(

@@ -84,6 +84,7 @@ async def test_t29_revocation_takes_effect_within_a_second(
     ring = KeyRing(database, settings)
     token = await issue(database, settings, tenant)
     identity = await ring.identify(token)
+    assert identity.key_id is not None
     async with database.platform() as session:
         await revoke_key(session, tenant, identity.key_id)
     revoked = time.monotonic()
@@ -180,6 +181,7 @@ async def test_another_tenants_key_cannot_be_revoked(
     database: Database, settings: Settings, tenant: Tenant
 ) -> None:
     identity = await KeyRing(database, settings).identify(await issue(database, settings, tenant))
+    assert identity.key_id is not None
     other = Tenant(new_id(), "other", "org_other")
     with pytest.raises(NotFoundError):
         async with database.platform() as session:
