@@ -209,3 +209,57 @@ def put_post(server: RunningMattermost, message: str) -> None:
             update_at=now,
         )
     )
+
+
+def test_a_bots_rights_are_seen_without_posting(server: RunningMattermost) -> None:
+    member = f"/channels/{server.state.reports.id}/members/me"
+    assert ask(server, "GET", member).status_code == 200
+    server.set(bot_is_member=False)
+    assert ask(server, "GET", member).json()["id"] == "app.channel.get_member.missing.app_error"
+    assert create(server).status_code == 403
+    server.set(bot_is_member=True, bot_may_read=False)
+    listing = f"/channels/{server.state.reports.id}/posts"
+    assert ask(server, "GET", listing).status_code == 403
+
+
+def test_silent_and_persistent_do_not_go_together(server: RunningMattermost) -> None:
+    persistent = {"priority": {"priority": "urgent", "persistent_notifications": True}}
+    body = {"channel_id": server.state.reports.id, "message": "x", "metadata": persistent}
+    refused = ask(server, "POST", "/posts?silent=true", json=body)
+    assert (refused.status_code, refused.json()["id"]) == (
+        400,
+        "api.post.create_post.silent_persistent_notification.app_error",
+    )
+    assert ask(server, "POST", "/posts", json=body).status_code == 201
+
+
+def test_autodriver_edits_searches_and_deletes(server: RunningMattermost) -> None:
+    with driver(server) as client:
+        client.login()
+        made = client.posts.create_post(server.state.reports.id, "hello fleet")
+        client.posts.patch_post(made["id"], message="hello harbour")
+        found = client.posts.search_posts(server.state.team_id, "harbour", is_or_search=False)
+        assert found["order"] == [made["id"]]
+        client.posts.delete_post(made["id"])
+        gone = client.posts.search_posts(server.state.team_id, "harbour", is_or_search=False)
+    assert gone["order"] == []
+    assert [bool(post.delete_at) for post in server.posts] == [True]
+
+
+def test_a_dropped_request_may_be_carried_out_later(server: RunningMattermost) -> None:
+    server.set(fault="save_after_drop", fault_requests=1, late_save_seconds=0.3)
+    with pytest.raises(httpx.TransportError):
+        create(server)
+    assert not server.posts
+    deadline = time.monotonic() + 10
+    while not server.posts and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [post.message for post in server.posts] == ["x"]
+
+
+def test_only_one_of_two_replicas_lags(server: RunningMattermost) -> None:
+    create(server)
+    server.set(replicas=2, replica_lag_seconds=60.0)
+    path = f"/channels/{server.state.reports.id}/posts"
+    seen = [len(ask(server, "GET", path, params={"since": 1}).json()["order"]) for _ in range(4)]
+    assert sorted(seen) == [0, 0, 1, 1]
