@@ -17,7 +17,8 @@ def test_the_reference_describes_every_type_with_its_params_roles_and_limits(
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
     for name, kind in directive_types().items():
         row = rows[name]
-        for param in kind.params.model_fields:
+        for field_name, field in kind.params.model_fields.items():
+            param = field.alias or field_name
             assert f"`{param}`" in row, f"{name}: {param}"
         for role in kind.roles:
             assert role in row, f"{name}: {role}"
