@@ -66,6 +66,7 @@ BODIES: dict[str, Any] = {
     "configure_installation": {"config": {}},
     "connect_installation": {"kind": "mattermost", "url": "https://chat.example.org/hooks/abc"},
     "settle_outbound_message": {"action": "give_up"},
+    "send_test_email": {},
     "pair_connector": {"code": "AAAA-BBBB-CCCC"},
     "create_connector": {"label": "Support mailbox"},
     "add_member": {"email": "new@example.org", "role": "viewer"},
