@@ -110,10 +110,14 @@ class Forks:
         return ended["ended"], ended["suspensions"]
 
     def close(self) -> None:
-        """End the process; it has no worker then."""
+        """End the process, after the worker that it may still have."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
 
 
 class Kills:
