@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from statistics import median
 from typing import Any, Self
 
@@ -151,8 +152,12 @@ def last_week(window: Window, before: Iterable[Past]) -> tuple[Past, ...]:
 
 def usual(values: Sequence[Fraction]) -> Usual | None:
     """What is usual of a total with these earlier values; None if they are too few to tell."""
-    if len(values) < ENOUGH:
-        return None
+    return _usual(tuple(values)) if len(values) >= ENOUGH else None
+
+
+# One digest asks for the same total several times.
+@lru_cache(maxsize=64)
+def _usual(values: tuple[Fraction, ...]) -> Usual:
     middle = median(values)
     mad = median([abs(value - middle) for value in values])
     return Usual(middle, min(values), max(values), _DEVIATION_PER_MAD * mad)
