@@ -148,6 +148,17 @@ class Sending:
     allowed_from_addresses: tuple[str, ...] = option(
         kinds.list_of(kinds.address), "Addresses that mail may be sent from. Empty: none is.", ()
     )
+    max_recipients: int = option(
+        kinds.whole_number(1, 100), "Most recipients of one mail; Proton takes up to 100.", 50
+    )
+    max_recipients_per_hour: int = option(
+        kinds.whole_number(1, 10_000),
+        "Most recipients written to in an hour, each mail's counted. Proton's free plan allows 50.",
+        50,
+    )
+    max_message_bytes: int = option(
+        kinds.whole_number(4_096, 26_214_400), "Largest mail that is sent, in bytes.", 1_048_576
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.running.connector import Connector
 from fleetprompt_edge.running.health import PROBLEMS
 from fleetprompt_edge.running.watch import LAST_POLL
+from fleetprompt_edge.sending.smtp import Courier
 from fleetprompt_edge.store import ProfileLock
 from fleetprompt_edge.store.lock import running_process
 from fleetprompt_edge.upload.platform import Platform
@@ -50,7 +51,10 @@ def run(asked: argparse.Namespace) -> int:
     clock = SystemClock()
     with ProfileLock(folder), opened(folder) as store:
         platform = Platform(profile.fleetprompt.base_url, key, clock)
-        connector = Connector(profile, store, lambda: knock(profile, password), platform, clock)
+        courier = Courier(profile, password, clock)
+        connector = Connector(
+            profile, store, lambda: knock(profile, password), platform, clock, courier
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: connector.stop())
         log.logger.info("started", extra={"version": __version__, "state": str(folder)})

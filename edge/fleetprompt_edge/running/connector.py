@@ -26,9 +26,12 @@ from fleetprompt_edge.ingest.setup import reader_for
 from fleetprompt_edge.log import logger
 from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.running.door import Door
+from fleetprompt_edge.running.errands import Errands
 from fleetprompt_edge.running.health import Health
 from fleetprompt_edge.running.post import Heart, Post
 from fleetprompt_edge.running.watch import Watch
+from fleetprompt_edge.sending.sender import Delivers, Sender
+from fleetprompt_edge.sending.sent import SentMail
 from fleetprompt_edge.store import Store
 from fleetprompt_edge.upload.platform import Me, Platform
 from fleetprompt_edge.upload.uploader import Uploader
@@ -46,8 +49,11 @@ class Connector:
         knock: Callable[[], Session],
         platform: Platform,
         clock: Clock,
+        courier: Delivers | None = None,
     ) -> None:
         self._profile = profile
+        self._courier = courier
+        self._errands: Errands | None = None
         self._store = store
         self._platform = platform
         self._clock = clock
@@ -92,11 +98,33 @@ class Connector:
         uploader = Uploader(self._store, self._platform, self._clock)
         post = Post(uploader, self._health, self._clock, self._stop, self._wake)
         self._start("post", post.run)
+        self._run_errands(writer)
         heart = Heart(self._store, self._health, writer, self._clock, uuid.uuid4().hex)
         while not self._stop.is_set():
             heart.beat()
             self._wake.set()
             self._clock.wait(self._stop, self._profile.health.heartbeat_interval_seconds)
+
+    def _run_errands(self, writer: Writer) -> None:
+        """Fetch directives, where there is somebody to send mail."""
+        with self._store.transaction():
+            organization_id = self._store.notes.get("organization_id")
+        if self._courier is None or organization_id is None:
+            return
+        sent = SentMail(self._door.open)
+        sender = Sender(
+            self._store, writer, organization_id, self._courier, sent, self._clock, self._stop
+        )
+        self._errands = Errands(
+            self._store,
+            self._platform,
+            sender,
+            self._health,
+            self._clock,
+            self._stop,
+            self._wake,
+        )
+        self._start("errands", self._errands.run, awaited=False)
 
     def _mailbox_side(self) -> None:
         """Open the mailbox, then watch its folders."""
@@ -200,7 +228,7 @@ class Connector:
             kept = self._store.notes.get("organization_id")
         return privacy.send_body and kept is not None and privacy.send_body_to_organization == kept
 
-    def _start(self, name: str, work: Callable[[], None]) -> None:
+    def _start(self, name: str, work: Callable[[], None], *, awaited: bool = True) -> None:
         """A thread whose failure ends the connector rather than leave it half at work."""
 
         def run() -> None:
@@ -216,7 +244,8 @@ class Connector:
                 self.stop()
 
         thread = Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
+        if awaited:
+            self._threads.append(thread)
         thread.start()
 
     def _end(self) -> None:
@@ -227,4 +256,7 @@ class Connector:
         until = self._clock.monotonic() + _END_SECONDS
         for thread in list(self._threads):
             thread.join(max(0.0, until - self._clock.monotonic()))
+        if self._errands is not None:
+            # A poll that waits is left alone; it touches nothing once it is time to stop.
+            self._errands.at_rest.wait(max(0.0, until - self._clock.monotonic()))
         logger.info("stopped")

@@ -18,6 +18,7 @@ from fleetprompt_edge.store.ledger import Ledger
 from fleetprompt_edge.store.notes import Notes
 from fleetprompt_edge.store.queue import Queue
 from fleetprompt_edge.store.schema import bring_up_to_date
+from fleetprompt_edge.store.sends import Sends
 
 _FILE = "connector.sqlite3"
 
@@ -26,8 +27,8 @@ class Store:
     """The database of one profile, used by all threads, one transaction at a time.
 
     ``ledger``: which mail is known and where; ``queue``: signals on their way; ``notes``: single
-    facts; all three are used inside ``transaction()`` only. What one transaction writes is there after
-    a crash, or none of it.
+    facts; ``sends``: mail to send; all are used inside ``transaction()`` only. What one transaction
+    writes is there after a crash, or none of it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,6 +53,7 @@ class Store:
         self.ledger = Ledger(self._connection)
         self.queue = Queue(self._connection)
         self.notes = Notes(self._connection)
+        self.sends = Sends(self._connection)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

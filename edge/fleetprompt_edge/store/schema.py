@@ -83,7 +83,33 @@ CREATE TABLE dead_letters (
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST,)
+_SENDING = """
+-- One row for each directive to send a mail. accepted: Bridge certainly does not have it; trying: written
+-- before the first byte, Bridge may have it; sent: seen among the sent mail; failed: certainly not sent.
+-- content: digest of the params. likeness: digest of what Bridge compares mails by. tried_at in epoch s.
+CREATE TABLE sends (
+  directive_id TEXT PRIMARY KEY,
+  content BLOB NOT NULL,
+  likeness BLOB NOT NULL,
+  message_id TEXT NOT NULL,
+  recipients INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('accepted', 'trying', 'sent', 'failed')),
+  tried_at INTEGER,
+  error_kind TEXT,
+  error_message TEXT
+) STRICT;
+CREATE INDEX sends_by_time ON sends (tried_at);
+
+-- How an attempt ended, until the platform has been told.
+CREATE TABLE reports (
+  directive_id TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  PRIMARY KEY (directive_id, attempt)
+) STRICT;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _SENDING)
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:

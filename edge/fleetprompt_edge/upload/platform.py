@@ -48,6 +48,17 @@ class Me(NamedTuple):
     ahead: float | None
 
 
+class Leased(NamedTuple):
+    """A directive in this connector's hands, by attempt and lease."""
+
+    id: str
+    type: str
+    params: dict[str, Any]
+    attempt: int
+    lease_token: str
+    correlation_id: str
+
+
 class Platform:
     """One profile's connection; may be used by several threads."""
 
@@ -105,6 +116,52 @@ class Platform:
         if not isinstance(items, list) or len(items) != len(bodies):
             raise _not_ours()
         return [_answer(item) for item in items]
+
+    def directives(self, wait: int) -> list[Leased]:
+        """At most one directive, under a lease of a minute; waits up to ``wait`` seconds for it."""
+        asked = f"/api/edge/v1/directives?status=pending&limit=1&wait={wait}"
+        try:
+            return [
+                Leased(
+                    str(UUID(one["id"])),
+                    str(one["type"]),
+                    dict(one["params"]),
+                    int(one["attempt"]),
+                    str(UUID(one["lease_token"])),
+                    str(one["correlation_id"] or f"directive:{one['id']}"),
+                )
+                for one in _json(self._send("GET", asked))
+            ]
+        except (KeyError, TypeError, ValueError):
+            raise _not_ours() from None
+
+    def keep(self, leased: Leased) -> bool:
+        """Renew a lease; False if it is lost."""
+        held = {"attempt": leased.attempt, "lease_token": leased.lease_token}
+        try:
+            content = _json(
+                self._send("POST", f"/api/edge/v1/directives/{leased.id}/ack", json=held)
+            )
+        except PlatformRefusedError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        if not isinstance(content, dict) or "lease_expires_at" not in content:
+            raise _not_ours()
+        return True
+
+    def report(self, directive_id: str, body: str) -> None:
+        """Tell how an attempt ended; ``PlatformRefusedError`` if it is not wanted any more."""
+        content = _json(
+            self._send(
+                "POST",
+                f"/api/edge/v1/directives/{directive_id}/result",
+                content=body.encode(),
+                headers={"Content-Type": "application/json"},
+            )
+        )
+        if not isinstance(content, dict) or content.get("directive_id") != directive_id:
+            raise _not_ours()
 
     def _send(self, method: str, path: str, **rest: Any) -> httpx.Response:
         try:

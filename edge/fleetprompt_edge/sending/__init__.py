@@ -1,0 +1,1 @@
+"""Sending mail that FleetPrompt asks for, each exactly once."""
