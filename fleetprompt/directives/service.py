@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import case, func, literal, select, update
+from sqlalchemy import case, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -107,6 +107,11 @@ async def request_directive(
         .returning(Directive)
     )
     if made is not None:
+        if target != PLATFORM_TARGET and await session.scalar(_REVOKED, {"id": target}):
+            raise InvalidError(
+                "This connector's key was revoked; nobody would ever do it.",
+                errors=[{"pointer": "/target", "detail": "a connector that is not revoked"}],
+            )
         if made.state == "awaiting_approval":
             terms = await terms_of(session, kind, found)
             await ask_for_approval(session, made, terms.policy, proposed_by=actor.id)
@@ -122,6 +127,10 @@ async def request_directive(
             errors=[{"pointer": "/idempotency_key", "detail": "was used for something else"}],
         )
     return existing, False
+
+
+# Connectors whose keys people made by hand have no row.
+_REVOKED = text("SELECT 1 FROM connectors WHERE id::text = :id AND state = 'revoked'")
 
 
 def _check_target(kind: AnyDirectiveType, target: str | None) -> str:

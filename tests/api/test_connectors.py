@@ -20,6 +20,7 @@ from fleetprompt.directives import service as directives
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals import service as approvals
 from fleetprompt.directives.models import Directive
+from fleetprompt.errors import InvalidError
 from fleetprompt.packages.models import Installation
 from fleetprompt.signals.models import Signal
 from fleetprompt.tenants.models import ApiKey
@@ -310,6 +311,8 @@ async def test_a_revoked_connector_is_out_within_a_second_and_what_waits_for_it_
             select(Signal.type).where(Signal.type.in_(("connector.revoked", "directive.cancelled")))
         )
         assert sorted(told) == ["connector.revoked", "directive.cancelled"]
+    with pytest.raises(InvalidError, match="revoked"):
+        await _asked(database, tenant, connector_id, "once more")
     again = await owner_client.post(f"/api/v1/connectors/{connector_id}/revoke")
     assert again.json()["revoked_at"] == answer.json()["revoked_at"]
     code = await owner_client.post(f"/api/v1/connectors/{connector_id}/code")
@@ -549,14 +552,14 @@ async def _installation_state(database: Database, tenant: Tenant, installation_i
         return (await session.get_one(Installation, installation_id)).state
 
 
-async def _asked(database: Database, tenant: Tenant, target: str) -> UUID:
+async def _asked(database: Database, tenant: Tenant, target: str, key: str = "test") -> UUID:
     async with database.tenant(tenant.schema) as session:
         directive, _ = await directives.request_directive(
             session,
             tenant,
             "email.send",
             MAIL,
-            idempotency_key=f"test:{target}",
+            idempotency_key=f"{key}:{target}",
             actor=Actor("user:somebody", "member"),
             target=target,
         )
