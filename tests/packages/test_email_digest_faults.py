@@ -125,6 +125,7 @@ async def test_dying_at_any_await_gmail_sends_exactly_one(
     assert len(await mailing.signals("email.message.posted")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", ["take", "look", "absence", "free", "rewrite", "token"])
 @pytest.mark.parametrize("lost", ["before", "after"])
@@ -172,6 +173,7 @@ async def test_dying_at_any_await_a_mail_server_gets_at_most_one(
         assert (entry.state, len(smtp.mails)) == ("posted", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 async def test_dying_again_and_again_where_chance_has_it(
     mailing: Mailing,
