@@ -110,6 +110,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_working(commands: Any, with_profile: argparse.ArgumentParser) -> None:
+    pair = _command(
+        commands,
+        "pair",
+        with_profile,
+        "pair:pair",
+        "make profile and key of a code from FleetPrompt",
+    )
+    pair.add_argument("code", metavar="CODE", help="as FleetPrompt shows it")
+    pair.add_argument("--url", metavar="URL", help="address of the FleetPrompt server")
+    pair.add_argument("--username", metavar="NAME", help="user name shown in Bridge's settings")
+    pair.add_argument(
+        "--fingerprint", metavar="SHA256", help="Bridge's certificate, if you know it"
+    )
+    pair.add_argument(
+        "--imap-port", metavar="PORT", type=int, help="default: the one that is found"
+    )
+    pair.add_argument(
+        "--smtp-port", metavar="PORT", type=int, help="default: the one that is found"
+    )
+    pair.add_argument("--key-file", metavar="PATH", help="keep secrets in a file, with this key")
     run = _command(commands, "run", with_profile, "working:run", "work until told to stop")
     run.add_argument("--debug", action="store_true", help="log more of what is done; never mail")
     _command(commands, "status", with_profile, "working:status", "say how the connector is")

@@ -163,7 +163,7 @@ def _certificate(profile: Profile) -> str:
     except CertificateError as error:
         if bridge.certificate_sha256 is not None:
             raise
-        shown = _shown_certificate(profile)
+        shown = shown_certificate(profile)
         raise CertificateError(
             f"Bridge's certificate is not pinned. It is {shown}.",
             remedy=f"Compare it with Bridge's (its settings export it), then set "
@@ -172,7 +172,7 @@ def _certificate(profile: Profile) -> str:
     return "pinned" if bridge.certificate_sha256 else "vouched for by an authority"
 
 
-def _shown_certificate(profile: Profile) -> str:
+def shown_certificate(profile: Profile) -> str:
     """The fingerprint of the certificate that is shown, whatever it is worth."""
     import imaplib
 
