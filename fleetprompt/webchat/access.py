@@ -1,6 +1,6 @@
 """Who asks in a visitor's request, and how much may come from there."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -66,10 +66,6 @@ class Guest:
         most = self.site.settings.limits.changes_per_visitor_minute
         bucket = self._bucket("visitor", "change", str(self.visitor_id), most, _MINUTE)
         await take(session, [bucket], self.now)
-
-    def at(self, now: datetime) -> "Guest":
-        """The same visitor later."""
-        return replace(self, now=now)
 
     async def _admit(self, session: AsyncSession, buckets: list[Bucket], free: int) -> None:
         taken = await take(session, buckets, self.now)

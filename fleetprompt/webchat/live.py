@@ -118,23 +118,11 @@ class Live:
         self._task = asyncio.create_task(self._run(), name="webchat")
 
     async def close(self) -> None:
-        """Stop, and wake everybody who follows."""
-        self.wake_all()
+        """Stop."""
         await self._board.close()
         if self._task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await end_task(self._task)
-
-    def wake_all(self) -> None:
-        """Have everybody look whether the process is stopping."""
-        for followers in self._followers.values():
-            for follower in followers:
-                follower.rung.set()
-
-    @property
-    def number(self) -> int:
-        """How many follow."""
-        return self._number
 
     def check_room(self, schema: str, conversation_id: UUID) -> None:
         """OverloadedError or RateLimitedError when nobody more may follow."""

@@ -89,10 +89,12 @@ async def _parsed(answer: httpx.Response) -> AsyncIterator[Event]:
             yield kind, number, json.loads(value)
 
 
-async def messages_until(events: AsyncIterator[Event], last: int) -> list[int | None]:
-    """The numbers of messages up to ``last``."""
+async def messages_until(
+    events: AsyncIterator[Event], last: int, within: float = 30
+) -> list[int | None]:
+    """The numbers of messages up to ``last``, which come within so many seconds."""
     found: list[int | None] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(within):
         async for kind, number, data in events:
             if kind == "message":
                 assert number == data["seq"]
