@@ -150,8 +150,8 @@ class Settings(BaseSettings):
         ge=0,
         le=10,
         description=(
-            "Proxies in front of the API that append to `X-Forwarded-For`; a chat visitor's address is "
-            "that many places from its end. 0: the connection's own address."
+            "Proxies in front of the API that append to `X-Forwarded-For`; a client's address, by which "
+            "guessing and chat are limited, is that many places from its end. 0: the connection's own."
         ),
     )
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from fleetprompt.connectors import expectations
 from fleetprompt.connectors.pairing import About
+from fleetprompt_api.addresses import address_of
 from fleetprompt_api.auth import Platform
 from fleetprompt_api.me import TenantName
 from fleetprompt_api.problems_openapi import problems
@@ -57,7 +58,7 @@ async def pair_connector(
     paired = await platform.pairing.exchange(
         body.code,
         About(version=body.version, account=body.account, device_id=body.device_id),
-        request.client.host if request.client else "",
+        address_of(request, platform),
     )
     response.headers["Cache-Control"] = "no-store"
     return PairedConnector(

@@ -132,7 +132,8 @@ def platform_programs(settings: Settings, given: Mapping[str, str]) -> list[Prog
         ),
         program(
             "api",
-            *("uvicorn", "fleetprompt_api.app:app", "--no-access-log"),
+            # Which proxies to believe is a setting of ours; uvicorn would believe any local process.
+            *("uvicorn", "fleetprompt_api.app:app", "--no-access-log", "--no-proxy-headers"),
             *("--host", settings.api_host, "--port", str(settings.api_port)),
             # Event streams stay open for ever; what is being answered gets these seconds.
             *("--timeout-graceful-shutdown", "5"),

@@ -7,8 +7,9 @@ from starlette.requests import Request
 
 from fleetprompt.webchat import access, conversations, tokens, visitors
 from fleetprompt.webchat.views import conversation_view
+from fleetprompt_api.addresses import address_of
 from fleetprompt_api.auth import Platform
-from fleetprompt_api.webchat.guests import PageRoute, TheSite, address_of, router
+from fleetprompt_api.webchat.guests import PageRoute, TheSite, router
 
 routes = router(PageRoute)
 

@@ -21,11 +21,11 @@ from fleetprompt.errors import (
 )
 from fleetprompt.webchat import tokens
 from fleetprompt.webchat.access import Guest
-from fleetprompt.webchat.addresses import client_address
 from fleetprompt.webchat.origins import matches
 from fleetprompt.webchat.sites import Site
+from fleetprompt_api.addresses import address_of
 from fleetprompt_api.routing import check_json
-from fleetprompt_api.state import AppState, state_of
+from fleetprompt_api.state import state_of
 from fleetprompt_api.webchat.cross_origin import PREFIX
 
 BODY_LIMIT = 20 * 1024  # bytes
@@ -108,13 +108,6 @@ def _guest(request: Request, site: Site) -> Guest:
         now=now,
         answer=request.headers.get("webchat-challenge"),
     )
-
-
-def address_of(request: Request, platform: AppState) -> str:
-    """The visitor's address as far as it can be trusted."""
-    peer = request.client.host if request.client else ""
-    forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
-    return client_address(peer, forwarded, platform.settings.trusted_proxies)
 
 
 def site_of(request: Request) -> Site:

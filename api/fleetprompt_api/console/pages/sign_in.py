@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fleetprompt.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from fleetprompt_api.addresses import address_of
 from fleetprompt_api.auth import Platform
 from fleetprompt_api.console.forms import field, read_form
 from fleetprompt_api.console.guard import (
@@ -33,7 +34,7 @@ async def sign_in(request: Request, platform: Platform) -> Response:
     """Open a session with a person's key."""
     sent = await read_form(request)
     wanted = own_page(sent.get("next", HOME))
-    trying = await platform.guessing.begin(request.client.host if request.client else "")
+    trying = await platform.guessing.begin(address_of(request, platform))
     try:
         key = await platform.key_ring.identify(field(sent, "key").strip())
     except UnauthenticatedError as error:
