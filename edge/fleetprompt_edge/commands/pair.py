@@ -114,8 +114,12 @@ def _new(asked: argparse.Namespace, path: Path) -> Profile:
     given: dict[str, Any] = {}
     problems = []
     for argument, key in (("url", "fleetprompt.base_url"), ("username", "bridge.username")):
+        value = getattr(asked, argument)
+        if value is None:
+            problems.append(Problem(f"--{argument}", "is needed for a new profile"))
+            continue
         try:
-            given[argument] = read_option(key, getattr(asked, argument))
+            given[argument] = read_option(key, value)
         except ValueError as error:
             problems.append(Problem(f"--{argument}", str(error)))
     if problems:
