@@ -49,6 +49,10 @@ class EndWriter:
             self._tasks[tenant] = asyncio.create_task(self._write_all(tenant))
         return await written
 
+    async def close(self) -> None:
+        """Finish what is being written."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
     async def _write_all(self, tenant: Tenant) -> None:
         try:
             while waiting := self._waiting.pop(tenant, None):

@@ -7,6 +7,7 @@ may be killed at any point: what it held is taken up by others when the leases h
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -44,6 +45,7 @@ POLL_SECONDS = 1.0
 CONCURRENCY = 32
 
 _MOST_BACK = 100
+_MOST_KEPT = 10_000
 _LOST = Settlement("lost", error_kind="unknown", error_message="the lease was gone before the end")
 _AWAY = (DatabaseUnavailableError, OverloadedError)
 
@@ -53,13 +55,15 @@ logger = logging.getLogger("fleetprompt.directives")
 _Attempts = set[asyncio.Task[DirectiveOutcome]]
 
 
-def _collect(outcomes: list[DirectiveOutcome], on_done: OnDone | None) -> OnDone:
+def _collect(on_done: OnDone | None) -> tuple[deque[DirectiveOutcome], OnDone]:
+    outcomes: deque[DirectiveOutcome] = deque(maxlen=_MOST_KEPT)
+
     def ended(outcome: DirectiveOutcome) -> None:
         outcomes.append(outcome)
         if on_done is not None:
             on_done(outcome)
 
-    return ended
+    return outcomes, ended
 
 
 class DirectiveRunner:
@@ -97,6 +101,7 @@ class DirectiveRunner:
         self._slots = asyncio.Semaphore(concurrency)
         self._look_for_abandoned_at = 0.0
         self._tenants: dict[str, Tenant] = {}
+        self._attempts: _Attempts = set()
         self._handlers: dict[UUID, asyncio.Task[Settlement]] = {}
 
     async def __aenter__(self) -> Self:
@@ -109,6 +114,11 @@ class DirectiveRunner:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        # Attempts that are left were cut off from outside; what they hold, leases give back.
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._ends.close()
         await self._heart.__aexit__(kind, error, tb)
 
     async def drain(
@@ -119,13 +129,12 @@ class DirectiveRunner:
         hand_over_seconds: float = 0.0,
         on_done: OnDone | None = None,
     ) -> list[DirectiveOutcome]:
-        """Work off what is due, stay ``linger_seconds`` for more, and return what was done.
+        """Work off what is due, stay ``linger_seconds`` for more, and return the latest 10,000 outcomes.
 
         After ``most_seconds`` it retires: it goes on until another worker is there, at most for
         ``hand_over_seconds``, then claims nothing more and finishes what runs.
         """
-        outcomes: list[DirectiveOutcome] = []
-        ended = _collect(outcomes, on_done)
+        outcomes, ended = _collect(on_done)
         running: _Attempts = set()
         idle_since = time.monotonic()
         turn = Turn(self.database, self.owner, most_seconds, hand_over_seconds)
@@ -139,7 +148,7 @@ class DirectiveRunner:
                     if running:
                         idle_since = now
                     elif not taking or now >= idle_since + linger_seconds:
-                        return outcomes
+                        return list(outcomes)
                     patience = self.poll_seconds
                     if not running:
                         patience = min(patience, idle_since + linger_seconds - now)
@@ -149,13 +158,12 @@ class DirectiveRunner:
         self, tenant: Tenant, ids: Sequence[UUID], *, on_done: OnDone | None = None
     ) -> list[DirectiveOutcome]:
         """Run those of the tenant's directives that are due now, one attempt each."""
-        outcomes: list[DirectiveOutcome] = []
-        ended = _collect(outcomes, on_done)
+        outcomes, ended = _collect(on_done)
         for start in range(0, len(ids), self.concurrency):
             attempts = await self._start(tenant, ids[start : start + self.concurrency], ended)
             for outcome in await asyncio.gather(*attempts):
                 ended(outcome)
-        return outcomes
+        return list(outcomes)
 
     async def work_many(
         self, work: Mapping[Tenant, Sequence[UUID]], *, on_done: OnDone | None = None
@@ -241,7 +249,10 @@ class DirectiveRunner:
             execution = RunningExecution(
                 self.database, tenant.schema, found.executions[directive.id]
             )
-            attempts.add(asyncio.create_task(self._attempt(tenant, directive, execution)))
+            attempt = asyncio.create_task(self._attempt(tenant, directive, execution))
+            attempts.add(attempt)
+            self._attempts.add(attempt)
+            attempt.add_done_callback(self._attempts.discard)
         return attempts
 
     async def _wait(
@@ -288,6 +299,7 @@ class DirectiveRunner:
             self._heart.release(directive.id)
             if (handler := self._handlers.pop(directive.id, None)) and not handler.done():
                 handler.cancel()
+                await asyncio.wait({handler})
         took = time.monotonic() - started
         return tell(tenant, directive, settlement, execution.id, took)
 

@@ -31,8 +31,9 @@ async def _clean(database: Database) -> None:
 
 
 @pytest.fixture
-async def nothing_due(database: Database) -> AsyncIterator[None]:
-    """No work is due before the test, and none of the test's is left after it."""
+async def nothing_due(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """No work is due or was begun before the test, and none of the test's is left after it."""
+    monkeypatch.setattr(PROCESS, "last_start_at", None)
     await _clean(database)
     yield
     await _clean(database)

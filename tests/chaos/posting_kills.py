@@ -118,6 +118,9 @@ class Forks:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(10)
+        finally:
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
 
 class Kills:

@@ -62,7 +62,7 @@ async def read_webchat_site(site_id: UUID, caller: WebchatRead, platform: Platfo
         return _view(await registration.get_site(session, site_id))
 
 
-@routes.post("/webchat/sites", status_code=202, responses=problems(409))
+@routes.post("/webchat/sites", status_code=202, responses=problems(404, 409))
 async def register_webchat_site(
     new: RegisterParams,
     caller: WebchatManage,
