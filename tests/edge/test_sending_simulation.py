@@ -5,7 +5,6 @@ leases run out, sends the same directive again, and loses reports.
 """
 
 import json
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,9 +19,8 @@ from fleetprompt_edge.store import Store
 from tests.edge.ingesting import TurnedClock
 from tests.edge.sending import Office, PostOffice, asked
 
-# SENDING_HISTORIES=1000 and more where there is time: about ten a second.
-HISTORIES = int(os.environ.get("SENDING_HISTORIES", "240"))
-PARTS = 4
+HISTORIES = 1000
+PARTS = 8
 SCRIPT: tuple[str | Delivery, ...] = (
     "ok",
     "lost",
