@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from fleetprompt.settings import Settings
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,7 @@ def serving(
     **environment: str,
 ) -> Iterator[Server]:
     """Serve until the block ends; ``application`` is ``module:name``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert settings.database_url is not None
     assert settings.master_key is not None
     given = {

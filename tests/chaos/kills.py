@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import Tenant, create_tenant
 from tests.chaos.ground import platform
+from tests.ports import free_port
 
 
 @dataclass
@@ -46,9 +46,7 @@ class ApiProcess:
     """The API as its own process, killed and started again."""
 
     def __init__(self, settings: Settings, owner_url: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         key = settings.master_key
         self._environment = {
             **os.environ,

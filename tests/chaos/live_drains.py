@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from fleetprompt.runtime.platform import Platform, running_platform
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
+from tests.ports import free_port
 
 # Two lease times, the start of a run, and a machine that has other things to do.
 TAKEN_UP_WITHIN_SECONDS = 180.0
@@ -85,12 +85,6 @@ class Live:
         return next(int(found[1]) for (event,) in events if (found := _STARTED.search(event)))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def _operator_key(settings: Settings) -> str:
     async with Database.application(settings) as database, database.platform() as session:
         tenant = await get_tenant(session, settings.operations_tenant)
@@ -113,9 +107,9 @@ def live(folder: Path) -> Iterator[Live]:
     """The whole platform with one tenant, whose installation a first drain has made."""
     settings = Settings(
         state_dir=folder,
-        api_port=_free_port(),
-        dagster_port=_free_port(),
-        code_server_port=_free_port(),
+        api_port=free_port(),
+        dagster_port=free_port(),
+        code_server_port=free_port(),
         log_format="json",
         database_url=None,
     )

@@ -1,7 +1,6 @@
 """A mail server (aiosmtpd) whose answers a test chooses, step by step."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from tests.ports import free_port
 
 USER, PASSWORD = "digest", "canary-pw-51c9"
 
@@ -105,11 +106,6 @@ class MailServer:
         return AuthResult(success=good, handled=good)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def running_smtp(
     *,
@@ -118,7 +114,7 @@ def running_smtp(
     login: bool = False,
 ) -> Iterator[MailServer]:
     """A stand-in on a free port of 127.0.0.1, in a thread of its own."""
-    state = MailServer(port=_free_port())
+    state = MailServer(port=free_port())
     controller = Controller(
         state,
         hostname="127.0.0.1",

@@ -6,7 +6,6 @@ One platform serves all tests here; they run in order, as the README tells it.
 import asyncio
 import io
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,17 +25,12 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
 from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 # The hook's id is the secret: whoever knows it can post.
 CANARY = "canary7canary7canary7canar"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

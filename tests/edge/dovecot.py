@@ -25,6 +25,8 @@ from fleetprompt_edge.imap.tls import fingerprint
 from fleetprompt_edge.profile import Imap
 from imapclient import IMAPClient
 
+from tests.ports import free_port
+
 USER = "me@proton.me"
 PASSWORD = "canary-bridge-password-5e1f"
 # What gluon offers (research/edge.md §2.3).
@@ -193,7 +195,7 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
         owner = pwd.getpwnam("nobody") if root else me
         (base / "mail").mkdir()
         os.chown(base / "mail", owner.pw_uid, owner.pw_gid)
-        port, tls_port = _free_ports()
+        port, tls_port = free_port(), free_port()
         (base / "dovecot.conf").write_text(
             _CONFIGURATION.format(
                 base=base,
@@ -256,13 +258,6 @@ def _trusting() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _wait_until_it_listens(server: Dovecot) -> None:

@@ -22,6 +22,7 @@ from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.runtime.environment import ensure_dagster_database
 from fleetprompt.settings import Settings
 from fleetprompt.vault.master_key import load_master_key
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,11 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
-        ports = []
-        for one in (a, b, c):
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-    api, dagster, code = ports
     return Settings(
-        state_dir=tmp_path / "state", api_port=api, dagster_port=dagster, code_server_port=code
+        state_dir=tmp_path / "state",
+        api_port=free_port(),
+        dagster_port=free_port(),
+        code_server_port=free_port(),
     )
 
 

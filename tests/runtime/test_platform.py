@@ -28,6 +28,7 @@ from fleetprompt.runtime.processes import Program
 from fleetprompt.runtime.state_lock import AlreadyRunningError, running
 from fleetprompt.runtime.supervisor import RestartPolicy
 from fleetprompt.settings import Settings
+from tests.ports import free_port
 
 FOREVER = "import time\nwhile True: time.sleep(60)"
 _ANSWERING = """
@@ -40,19 +41,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 Log = list[tuple[str, str]]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    api, dagster, code = free_ports(3)
+    api, dagster, code = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="fleetprompt-test-") as folder:
         yield Settings(
             state_dir=Path(folder) / "state",
@@ -190,7 +181,7 @@ def test_a_database_older_than_15_is_refused_before_anything_is_started(settings
 
 
 def test_an_unreachable_database_is_named_without_its_password(settings: Settings) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     url = SecretStr(f"postgresql://owner:hunter2@127.0.0.1:{port}/fleet")
     away = settings.model_copy(update={"database_url": url})
     with (

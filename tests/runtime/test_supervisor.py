@@ -19,6 +19,7 @@ from fleetprompt.runtime.output import MergedLog
 from fleetprompt.runtime.ports import Door, PortTakenError, refuse_taken
 from fleetprompt.runtime.processes import ChildProcess, Program
 from fleetprompt.runtime.supervisor import RestartPolicy, Supervisor, SupervisorError
+from tests.ports import free_port
 
 QUICK = RestartPolicy(attempts=2, first_pause=0.05, longest_pause=0.1)
 FOREVER = "import time\nwhile True: time.sleep(60)"
@@ -276,9 +277,7 @@ def test_a_taken_port_is_refused_with_its_holder_and_the_setting(taken: int) -> 
 
 
 def test_two_settings_with_one_port_are_refused() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     one, two = (Door(name, "127.0.0.1", port, f"FLEETPROMPT_{name}") for name in ("A", "B"))
     with pytest.raises(PortTakenError, match=f"FLEETPROMPT_A and FLEETPROMPT_B are both {port}"):
         refuse_taken([one, two])
@@ -286,9 +285,7 @@ def test_two_settings_with_one_port_are_refused() -> None:
 
 def test_free_ports_pass_even_right_after_a_server_closed(taken: int) -> None:
     assert probes.accepts_connections("127.0.0.1", taken)()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
+    free = free_port()
     refuse_taken([Door("api", "127.0.0.1", free, "FLEETPROMPT_API_PORT")])
     assert not probes.accepts_connections("127.0.0.1", free)()
 
