@@ -3,6 +3,7 @@
 A setting is documented in ``docs/reference/settings.md``; a test fails if one is missing there.
 """
 
+from decimal import Decimal
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -100,6 +101,13 @@ class Settings(BaseSettings):
     dagster_url: str | None = Field(
         default=None, description="The Dagster UI as operators reach it, for links."
     )
+    widget_dir: Path | None = Field(
+        default=None,
+        description=(
+            "Folder with the chat widget's built files. Default: those in the installed package, "
+            "else `widget/dist` of the source tree."
+        ),
+    )
 
     # Signals
     ingest_queue_limit: int = Field(
@@ -117,9 +125,30 @@ class Settings(BaseSettings):
         default=30,
         ge=1,
         description=(
-            "Days that signals are meant to stay: how far back Dagster's grid reaches. Deleting by "
-            "age is not built yet; until then nothing is deleted."
+            "Days that signals stay in PostgreSQL, and how far back Dagster's grid reaches; a tenant may "
+            "have terms of its own. The lake keeps them longer."
         ),
+    )
+    lake_retention_days: int | None = Field(
+        default=None, ge=1, description="Days that the lake's files stay. Unset: for ever."
+    )
+    execution_retention_days: int | None = Field(
+        default=90,
+        ge=14,
+        description="Days that finished executions and their logs stay; digests compare with two weeks.",
+    )
+    directive_retention_days: int | None = Field(
+        default=90,
+        ge=14,
+        description=(
+            "Days after which the content of finished directives is removed; what they were, how they "
+            "ended and their idempotency keys stay for ever."
+        ),
+    )
+    conversation_retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after which closed conversations of the chat are erased. Unset: never.",
     )
     key_cache_seconds: float = Field(
         default=0.5,
@@ -190,6 +219,47 @@ class Settings(BaseSettings):
     operations_tenant: str = Field(
         default="operations",
         description="Slug of the operator's own tenant, which holds the platform's activity.",
+    )
+
+    # Language model, for what tenants switch it on for
+    llm_url: str | None = Field(
+        default=None,
+        description=(
+            "An OpenAI-compatible endpoint, `https://…/v1`, for what tenants may switch on. Unset: none "
+            "is ever asked. One in a private network needs `FLEETPROMPT_ALLOWED_PRIVATE_NETWORKS`."
+        ),
+    )
+    llm_model: str | None = Field(
+        default=None, description="The model to ask for by its name there."
+    )
+    llm_key: SecretStr | None = Field(
+        default=None,
+        description="The endpoint's key, sent as the bearer token. Unset: none is sent.",
+    )
+    llm_seconds: float = Field(
+        default=20.0, gt=0, le=120, description="Seconds that one answer of the model may take."
+    )
+    llm_answer_tokens: int = Field(
+        default=600, ge=1, le=100_000, description="Most tokens of one answer."
+    )
+    llm_answer_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens",
+        description="What the endpoint calls that bound; OpenAI's newer models take only the second.",
+    )
+    llm_price_in: Decimal = Field(
+        default=Decimal(0), ge=0, description="US dollars for a million tokens of questions."
+    )
+    llm_price_out: Decimal = Field(
+        default=Decimal(0), ge=0, description="US dollars for a million tokens of answers."
+    )
+    llm_daily_tokens: int = Field(
+        default=200_000, ge=0, description="Most tokens of one tenant in a UTC day."
+    )
+    llm_daily_dollars: Decimal = Field(
+        default=Decimal(1),
+        ge=0,
+        le=1_000_000,
+        description="Most US dollars that one tenant's questions and answers may cost in a UTC day.",
     )
 
     # Metrics
