@@ -335,7 +335,9 @@ def test_up_tells_urls_and_stops_cleanly_on_a_signal(settings: Settings, stop: i
     ) as up:
         assert up.stdout is not None
         assert up.stderr is not None
-        told = json.loads(up.stdout.readline())
+        line = up.stdout.readline()
+        assert line, up.stderr.read()
+        told = json.loads(line)
         assert set(told["pids"]) == {"postgres", "api"}
         assert told["urls"]["api"] == f"http://127.0.0.1:{settings.api_port}"
         up.send_signal(stop)
