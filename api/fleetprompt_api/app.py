@@ -44,6 +44,7 @@ from fleetprompt_api import (
     stream,
     tenants,
     timeline,
+    widget_files,
 )
 from fleetprompt_api.console import routes as console
 from fleetprompt_api.middleware import BodyLimit, RequestFrame
@@ -52,6 +53,7 @@ from fleetprompt_api.problems_openapi import problems as problem_answers
 from fleetprompt_api.state import opened, state_of
 from fleetprompt_api.tracing import TracedRequests
 from fleetprompt_api.webchat import inbox as webchat_inbox
+from fleetprompt_api.webchat import plain as webchat_plain
 from fleetprompt_api.webchat import sites as webchat_sites
 from fleetprompt_api.webchat import visitors as webchat_visitors
 from fleetprompt_api.webchat.cross_origin import CrossOrigin
@@ -87,6 +89,8 @@ _NOUNS = (
     webchat_sites,
     webchat_inbox,
     webchat_visitors,
+    webchat_plain,
+    widget_files,
 )
 
 

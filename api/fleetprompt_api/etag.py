@@ -12,12 +12,12 @@ def unless_known(request: Request, content: BaseModel) -> Response:
     body = content.model_dump_json().encode()
     tag = f'"{sha256(body).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if _names(request.headers.getlist("if-none-match"), tag):
+    if names(request.headers.getlist("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _names(given: list[str], tag: str) -> bool:
+def names(given: list[str], tag: str) -> bool:
     """Compared weakly, as the standard has it for this header."""
     listed = {one.strip().removeprefix("W/") for line in given for one in line.split(",")}
     return tag in listed or "*" in listed

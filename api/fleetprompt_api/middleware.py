@@ -28,13 +28,13 @@ _REQUEST_ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
 ]
 # Where the endpoint says nothing else: answers are one tenant's data, and no page.
 _DEFAULTS = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _CLIENT_GONE = 499  # never sent; what the log says when nobody waited for the answer
 

@@ -1,7 +1,8 @@
 """Who follows which conversation in this process, and what is new in it.
 
 One task and one look a tenant serve all that follow: after each notice, and every other second because a
-notice may be lost. Nobody who follows holds a database connection.
+notice may be lost. Nobody who follows holds a database connection. Who watches all conversations of a
+tenant hears which of them changed, and looks itself.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, text
@@ -30,6 +32,7 @@ _POLL = 2.0  # seconds
 _PAUSE = 0.005  # seconds between looks, however many notices come
 _MOST_FOLLOWERS = 5_000  # in a process
 _MOST_OF_ONE = 8  # of one conversation in a process; the widget opens one a browser
+_MOST_WATCHERS = 100  # of one tenant in a process
 _MOST_WAITING = 50  # news that a slow follower may have before it has to look itself
 TYPING_HOLDS = 6.0  # seconds
 
@@ -64,7 +67,47 @@ class News:
 
 
 @dataclass(eq=False, slots=True)
-class Follower:
+class Waiter:
+    """One who waits until ``rung``."""
+
+    rung: asyncio.Event = field(default_factory=asyncio.Event, kw_only=True)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is something, and after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.rung.wait()
+        self.rung.clear()
+
+
+@dataclass(eq=False, slots=True)
+class Watcher(Waiter):
+    """One who watches a tenant's conversations: those that changed, and those where a visitor types.
+
+    ``everything``: notices may have been missed, so that any may have changed.
+    """
+
+    changed: set[UUID] = field(default_factory=set)
+    typing: set[UUID] = field(default_factory=set)
+    everything: bool = False
+
+    def hear(self, place: Place) -> None:
+        """Note a place."""
+        if place.typing is None:
+            self.changed.add(place.conversation_id)
+        elif place.typing == "visitor":
+            self.typing.add(place.conversation_id)
+        self.rung.set()
+
+    def take(self) -> tuple[set[UUID], set[UUID], bool]:
+        """What was noted since the last time: changed, typing, everything."""
+        noted = self.changed, self.typing, self.everything
+        self.changed, self.typing, self.everything = set(), set(), False
+        return noted
+
+
+@dataclass(eq=False, slots=True)
+class Follower(Waiter):
     """One who follows a conversation. ``told`` is the highest number that was put into ``news``.
 
     ``behind``: news were dropped, so that who follows has to read the history from where it stands.
@@ -73,7 +116,6 @@ class Follower:
     told: int
     revision: int = -1
     news: deque[News] = field(default_factory=deque)
-    rung: asyncio.Event = field(default_factory=asyncio.Event)
     behind: bool = False
 
     def give(self, news: News) -> None:
@@ -89,13 +131,6 @@ class Follower:
         """Who follows has read up to here by itself, so that nobody need tell of it again."""
         self.revision, self.told = max(self.revision, revision), max(self.told, seq)
 
-    async def wait(self, seconds: float) -> None:
-        """Return when there is something, and after so many seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self.rung.wait()
-        self.rung.clear()
-
 
 class Live:
     """The conversations that are followed in this process."""
@@ -104,6 +139,7 @@ class Live:
         self._database = database
         self._poll_seconds = poll_seconds
         self._followers: dict[Key, set[Follower]] = {}
+        self._watchers: dict[str, set[Watcher]] = {}
         self._number = 0
         self._changed: set[Key] = set()
         self._something = asyncio.Event()
@@ -148,6 +184,21 @@ class Live:
             if not self._followers[key]:
                 del self._followers[key]
 
+    @contextlib.contextmanager
+    def watch(self, schema: str) -> Iterator[Watcher]:
+        """Watch all conversations of a tenant; RateLimitedError when nobody more may."""
+        watchers = self._watchers.setdefault(schema, set())
+        if len(watchers) >= _MOST_WATCHERS:
+            raise RateLimitedError("The inbox is open often enough.", retry_after=5)
+        watcher = Watcher()
+        watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            watchers.discard(watcher)
+            if not watchers:
+                self._watchers.pop(schema, None)
+
     def tell(self, schema: str, conversation_id: UUID) -> None:
         """Have all who follow a conversation, here and elsewhere, be told what was committed."""
         self._heard(Place(schema, conversation_id))
@@ -164,6 +215,8 @@ class Live:
         return time.monotonic() - self._typing.get((schema, conversation_id), -60.0) < TYPING_HOLDS
 
     def _heard(self, place: Place) -> None:
+        for watcher in self._watchers.get(place.schema, ()):
+            watcher.hear(place)
         key = (place.schema, place.conversation_id)
         if place.typing == "visitor":
             self._note_typing(key)
@@ -181,6 +234,9 @@ class Live:
         self._typing[key] = now
 
     def _look_at_all(self) -> None:
+        for watcher in chain.from_iterable(self._watchers.values()):
+            watcher.everything = True
+            watcher.rung.set()
         self._everything = True
         self._something.set()
 

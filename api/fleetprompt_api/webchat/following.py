@@ -1,15 +1,15 @@
-"""Waiting for news of a conversation, for streams and long polls."""
+"""Waiting for news of conversations, for streams and long polls."""
 
 import asyncio
 
-from fleetprompt.webchat.live import Follower
+from fleetprompt.webchat.live import Waiter
 from fleetprompt_api.state import AppState
 
 
-async def wait_for_news(platform: AppState, follower: Follower, seconds: float) -> None:
+async def wait_for_news(platform: AppState, waiter: Waiter, seconds: float) -> None:
     """Return when there is news, after so many seconds, or when the process is told to stop."""
     waits = [
-        asyncio.ensure_future(follower.wait(seconds)),
+        asyncio.ensure_future(waiter.wait(seconds)),
         asyncio.ensure_future(platform.closing.wait()),
     ]
     try:

@@ -153,7 +153,7 @@ async def reply_to_visitor(
     idempotency_key: IdempotencyKey = None,
 ) -> Asked:
     """Send a reply; asking again under one `Idempotency-Key` sends it once."""
-    author = await _name(platform, caller) if new.author is None else checked_name(new.author)
+    author = await name_shown(platform, caller) if new.author is None else checked_name(new.author)
     if author is None:
         raise InvalidError(errors=[{"pointer": "/author", "detail": "a name that can be read"}])
     params = {
@@ -262,7 +262,7 @@ async def _ask(
     return found
 
 
-async def _name(platform: AppState, caller: Identity) -> str:
+async def name_shown(platform: AppState, caller: Identity) -> str:
     """The caller's own name where a person asks under one, else the team's."""
     if caller.user_id is None:
         return _TEAM_NAME

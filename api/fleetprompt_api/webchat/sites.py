@@ -1,5 +1,6 @@
 """Websites with the chat, for the team."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from fleetprompt_api.idempotency import IdempotencyKey
 from fleetprompt_api.problems_openapi import problems
 from fleetprompt_api.routing import router
 from fleetprompt_api.webchat.asked import Asked, ask
+from fleetprompt_api.webchat.snippets import snippet_of
 from fleetprompt_api.wire import Links, Listing, Wire, listing
 
 routes = router("webchat")
@@ -35,6 +37,22 @@ class SiteView(Wire):
     inserted_at: datetime
     updated_at: datetime
     links: Links
+
+
+class SnippetView(BaseModel):
+    """What a website needs for the chat.
+
+    `html` goes into each of its pages and always loads the newest widget. `pinned_html` loads the
+    present one and no other, which the browser checks by `integrity`; both are null while this server
+    has no widget. `content_security_policy` is what a page's policy has to allow, `plain_page` the chat
+    without script.
+    """
+
+    html: str
+    pinned_html: str | None
+    integrity: str | None
+    content_security_policy: dict[str, str]
+    plain_page: str
 
 
 class NewSecret(BaseModel):
@@ -60,6 +78,16 @@ async def read_webchat_site(site_id: UUID, caller: WebchatRead, platform: Platfo
     """One site."""
     async with platform.database.tenant(caller.tenant.schema) as session:
         return _view(await registration.get_site(session, site_id))
+
+
+@routes.get("/webchat/sites/{site_id}/snippet", responses=problems(409))
+async def read_webchat_snippet(
+    site_id: UUID, caller: WebchatRead, platform: Platform
+) -> SnippetView:
+    """The lines that put the chat on a site's pages."""
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        site = await registration.get_site(session, site_id)
+    return SnippetView.model_validate(asdict(snippet_of(site, platform.settings)))
 
 
 @routes.post("/webchat/sites", status_code=202, responses=problems(404, 409))
@@ -126,6 +154,7 @@ def _view(site: ChatSite) -> SiteView:
         updated_at=site.updated_at,
         links={
             "self": own,
+            "snippet": f"{own}/snippet",
             "conversations": f"/api/v1/webchat/conversations?site_id={site.id}",
             "new_secret": f"{own}/secrets",
             "disable": f"{own}/disable",
