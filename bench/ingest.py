@@ -24,6 +24,11 @@ CREATE SCHEMA IF NOT EXISTS bench;
 CREATE TABLE bench.signals (LIKE {schema}.signals INCLUDING ALL);
 CREATE UNIQUE INDEX ON bench.signals (dedupe_key);
 """
+HANDLED_PACKAGE = "bench_handlers"
+_INSTALL_HANDLERS = """
+INSERT INTO {schema}.installations (id, package, version, state, config_checksum)
+VALUES (gen_random_uuid(), '{package}', '1', 'installed', '')
+"""
 # The same rows into the same two tables with the same triggers, without HTTP, JSON or Python.
 _PGBENCH = """
 WITH input (id, key, type, source, occurred_at, subject_type, subject_id, dedupe_key, data, metadata)
@@ -50,6 +55,7 @@ class Contender:
 OURS = Contender("one signal per POST, durable", "fleetprompt_api.app:app")
 PLAIN = Contender("plain FastAPI + SQLAlchemy ORM", "bench.plain_app:app", path="/signals")
 NOTHING = Contender("the same route without a database", "bench.no_database:app")
+HANDLED = Contender("handlers of five types on", "bench.handled_app:app")
 BATCHES = Contender("batches of 100, durable", "fleetprompt_api.app:app", batch=100, clients=8)
 
 
@@ -60,7 +66,7 @@ def measure(console: Console, seconds: float) -> list[Ratio]:
         rounds: dict[str, list[Measured]] = {}
         pgbench: list[float] = []
         for number in range(ROUNDS):
-            for contender in (OURS, PLAIN, NOTHING, BATCHES):
+            for contender in (OURS, HANDLED, PLAIN, NOTHING, BATCHES):
                 measured = _one(bench, contender, number, seconds)
                 rounds.setdefault(contender.name, []).append(measured)
                 console.print(
@@ -79,6 +85,7 @@ def measure(console: Console, seconds: float) -> list[Ratio]:
     return [
         Ratio(OURS.name, rate(OURS), PLAIN.name, rate(PLAIN), "signals/s", target=2.5),
         Ratio(OURS.name, rate(OURS), NOTHING.name, rate(NOTHING), "signals/s", target=0.6),
+        Ratio(HANDLED.name, rate(HANDLED), "handlers off", rate(OURS), "signals/s", target=0.8),
         Ratio(
             BATCHES.name,
             rate(BATCHES),
@@ -91,8 +98,10 @@ def measure(console: Console, seconds: float) -> list[Ratio]:
 
 
 def _prepare(bench: Bench) -> None:
+    schema = quote_identifier(bench.tenant.schema)
     with psycopg.connect(bench.server.owner_url) as connection:
-        connection.execute(_PLAIN_TABLE.format(schema=quote_identifier(bench.tenant.schema)))
+        connection.execute(_PLAIN_TABLE.format(schema=schema))
+        connection.execute(_INSTALL_HANDLERS.format(schema=schema, package=HANDLED_PACKAGE))
 
 
 def _one(bench: Bench, contender: Contender, number: int, seconds: float) -> Measured:
