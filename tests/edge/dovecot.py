@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,8 @@ class Dovecot:
     tls_port: int
     pin: str
     process: subprocess.Popen[bytes]
+    owner: pwd.struct_passwd
+    dropped: int = 0
 
     @property
     def imap(self) -> Imap:
@@ -126,6 +128,23 @@ class Dovecot:
             for mail in mails:
                 client.append(folder, mail, flags, at)
 
+    def drop(
+        self, mails: Iterable[bytes], folder: str = "INBOX", at: datetime.datetime | None = None
+    ) -> None:
+        """Put many mails into a folder at once, in their order, as a local delivery would."""
+        home = self.base / "mail" / USER
+        place = home if folder == "INBOX" else home / f".{folder.replace('/', '.')}"
+        for mail in mails:
+            self.dropped += 1
+            name = f"{1_700_000_000 + self.dropped}.M{self.dropped}P1.dropped"
+            file = place / "tmp" / name
+            file.write_bytes(mail)
+            os.chown(file, self.owner.pw_uid, self.owner.pw_gid)
+            if at is not None:
+                os.utime(file, (at.timestamp(), at.timestamp()))
+            # Whole, or not there.
+            file.rename(place / "new" / name)
+
     def doveadm(self, *arguments: str) -> str:
         """Run ``doveadm``."""
         done = subprocess.run(
@@ -148,9 +167,14 @@ class Dovecot:
         self.doveadm("mailbox", "update", "-u", USER, "--uid-validity", str(now + 1), folder)
 
     def start(self) -> None:
-        """Run it again after ``stop``."""
-        self.process = subprocess.Popen(["dovecot", "-F", "-c", str(self.base / "dovecot.conf")])
+        """Run it again after ``stop`` or ``kill``."""
+        self.process = _process(self.base)
         _wait_until_it_listens(self)
+
+    def kill(self) -> None:
+        """SIGKILL, to all of its processes at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
 
     def stop(self) -> None:
         """End it."""
@@ -181,10 +205,6 @@ def mail(number: int | str, text: str = "Hello", **headers: str) -> bytes:
 @contextmanager
 def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) -> Iterator[Dovecot]:
     """A server with an empty mailbox, until the block ends."""
-    program = shutil.which(
-        "dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    )
-    assert program, "Dovecot is needed: apt-get install dovecot-imapd"
     # Not below pytest's own folder, which only its owner may enter: Dovecot's processes are others.
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
@@ -211,8 +231,7 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
                 tls_port=tls_port if encrypted != "no" else 0,
             )
         )
-        process = subprocess.Popen([program, "-F", "-c", str(base / "dovecot.conf")])
-        server = Dovecot(base, port, tls_port, pin, process)
+        server = Dovecot(base, port, tls_port, pin, _process(base), owner)
         try:
             _wait_until_it_listens(server)
             if encrypted != "no":
@@ -222,6 +241,15 @@ def dovecot(*, encrypted: str = "required", capabilities: str = CAPABILITIES) ->
             yield server
         finally:
             server.stop()
+
+
+def _process(base: Path) -> subprocess.Popen[bytes]:
+    program = shutil.which(
+        "dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    )
+    assert program, "Dovecot is needed: apt-get install dovecot-imapd"
+    settings = str(base / "dovecot.conf")
+    return subprocess.Popen([program, "-F", "-c", settings], start_new_session=True)
 
 
 def bridge_certificate(base: Path) -> str:

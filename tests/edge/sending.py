@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from email.parser import BytesParser
 from email.policy import default
 from threading import Event
@@ -97,18 +96,12 @@ class SentFolder:
             if self._office.clock.passed - at >= self._office.late:
                 yield Seen(uid, now, 10)
 
-    def heads(self, uids: Sequence[int]) -> dict[int, Head]:
+    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
         self._office.step()
-        return {
-            uid: Head(
-                uid,
-                datetime.now(UTC),
-                10,
-                frozenset(),
-                f"Subject: x\r\nMessage-ID: {self._office.sent[uid - 1][0]}\r\n".encode(),
-            )
-            for uid in uids
-        }
+        return {uid: f"Message-ID: {self._office.sent[uid - 1][0]}\r\n".encode() for uid in uids}
+
+    def heads(self, uids: Sequence[int]) -> dict[int, Head]:
+        return {}
 
     def structures(self, uids: Sequence[int]) -> dict[int, Any]:
         return {}

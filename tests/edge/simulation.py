@@ -208,9 +208,18 @@ class WorldSession:
         self._world.chance.shuffle(found)
         return iter(found)
 
+    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        return {mail_uid: mail.header for mail_uid, mail in self._contents(uids)}
+
     def heads(self, uids: Sequence[int]) -> dict[int, Head]:
+        return {
+            uid: Head(uid, mail.arrived, 100, frozenset(), mail.header)
+            for uid, mail in self._contents(uids)
+        }
+
+    def _contents(self, uids: Sequence[int]) -> Iterator[tuple[int, Mail]]:
+        """Messages whose content is read, which Bridge may refuse or break off at."""
         self._call()
-        found = {}
         for uid in self._world.chance.sample(list(uids), len(uids)):
             mail = self._box.mails.get(uid)
             if mail is None:
@@ -222,8 +231,7 @@ class WorldSession:
             if mail.refusals:
                 mail.refusals -= mail.refusals > 0
                 raise BridgeRefusedError("Bridge refused to hand out mail.")
-            found[uid] = Head(uid, mail.arrived, 100, frozenset(), mail.header)
-        return found
+            yield uid, mail
 
     def structures(self, uids: Sequence[int]) -> dict[int, Any]:
         self._call()

@@ -59,7 +59,7 @@ def test_trap_8_after_a_new_uidvalidity_nothing_known_is_told_again(
     desk: Desk, bridge: Dovecot
 ) -> None:
     started(desk, bridge)
-    bridge.deliver(*(mail(number) for number in range(1000)), at=LATER)
+    bridge.drop((mail(number) for number in range(1000)), at=LATER)
     assert looked(desk, bridge) == 1000
     bridge.renumber()
     assert looked(desk, bridge) == 0
@@ -87,9 +87,9 @@ def test_trap_10_old_mail_that_appears_late_with_high_uids_is_not_new(
     desk: Desk, bridge: Dovecot
 ) -> None:
     started(desk, bridge)
-    bridge.deliver(*(mail(f"late-{number}") for number in range(60)), at=OLD)
-    bridge.deliver(mail("fresh"), at=LATER)
-    bridge.deliver(*(mail(f"later-{number}") for number in range(60)), at=OLD)
+    bridge.drop((mail(f"late-{number}") for number in range(60)), at=OLD)
+    bridge.drop([mail("fresh")], at=LATER)
+    bridge.drop((mail(f"later-{number}") for number in range(60)), at=OLD)
     assert looked(desk, bridge) == 1
     assert desk.subjects() == ["Mail fresh"]
 

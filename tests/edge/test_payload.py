@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 from fleetprompt_edge.envelope import Writer
-from fleetprompt_edge.imap.responses import UnreadableResponseError, internal_date, messages
+from fleetprompt_edge.imap.responses import (
+    UnreadableResponseError,
+    header_fields,
+    internal_date,
+    messages,
+    places,
+)
 from fleetprompt_edge.imap.session import Head
 from fleetprompt_edge.mail.classify import classified, delivery_status
 from fleetprompt_edge.mail.headers import Headers
-from fleetprompt_edge.mail.identity import identity
+from fleetprompt_edge.mail.identity import identity, identity_by_name
 from fleetprompt_edge.mail.signals import Mail, MailSignals
 from fleetprompt_edge.mail.snippet import part_text, snippet
 from fleetprompt_edge.mail.structure import Part, parts, text_part
@@ -284,7 +290,7 @@ def test_trap_46_dates_of_all_kinds() -> None:
 
 
 def structure(raw: bytes) -> Any:
-    (items,) = messages([b"1 (UID 1 BODYSTRUCTURE " + raw + b")"])
+    (items,) = messages([b"* 1 FETCH (UID 1 BODYSTRUCTURE " + raw + b")"])
     return items[b"BODYSTRUCTURE"]
 
 
@@ -367,21 +373,29 @@ def test_a_bounce_names_whom_it_concerns_and_why() -> None:
 
 def test_fetch_responses_in_all_their_forms() -> None:
     raw: list[bytes | tuple[bytes, bytes]] = [
-        (b'3 (UID 9 FLAGS (\\Seen "x") BODY[HEADER.FIELDS (FROM "TO")]<0> {5}', b"ab)\r\n"),
+        (b'* 3 FETCH (UID 9 FLAGS (\\Seen "x") BODY[HEADER.FIELDS (FROM "TO")]<0> {5}', b"ab)\r\n"),
         b' INTERNALDATE "06-Jan-2026 08:00:05 +0000" X NIL)',
-        b"4 (FLAGS (\\Seen))",
+        b"* 4 FETCH (FLAGS (\\Seen))",
     ]
     first, second = messages(raw)
     assert first[b"UID"] == b"9"
     assert first[b'BODY[HEADER.FIELDS (FROM "TO")]<0>'] == b"ab)\r\n"
     assert first[b"X"] is None
     assert second == {b"FLAGS": [b"\\Seen"]}
-    (quoted,) = messages([b'1 (X "a\\"b\\\\c")'])
+    (quoted,) = messages([b'* 1 FETCH (X "a\\"b\\\\c")'])
     assert quoted == {b"X": b'a"b\\c'}
 
 
 @pytest.mark.parametrize(
-    "raw", [[b"1 (UID 1"], [b"1"], [b"1 (UID)"], [b"x"], [(b"1 (X {3}", b"abc")], [b'1 (X "abc)']]
+    "raw",
+    [
+        [b"* 1 FETCH (UID 1"],
+        [b"* 1 FETCH "],
+        [b"* 1 FETCH (UID)"],
+        [b"x"],
+        [(b"* 1 FETCH (X {3}", b"abc")],
+        [b'* 1 FETCH (X "abc)'],
+    ],
 )
 def test_a_response_that_is_cut_is_refused(raw: list[Any]) -> None:
     with pytest.raises(UnreadableResponseError):
@@ -390,5 +404,67 @@ def test_a_response_that_is_cut_is_refused(raw: list[Any]) -> None:
 
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_no_response_whatever_does_worse_than_being_refused(raw: list[bytes]) -> None:
-    with suppress(UnreadableResponseError):
-        list(messages(raw))
+    for read in (messages, places, header_fields):
+        with suppress(UnreadableResponseError):
+            list(read([b"* 1 FETCH " + one for one in raw]))
+
+
+ANSWER = b"* 7 FETCH (UID 9 BODY[HEADER.FIELDS (X-PM-INTERNAL-ID MESSAGE-ID)]<0> {9}"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [(ANSWER, b"a: b)\r\n\r\n"), b")"],
+        [(ANSWER.replace(b"UID 9 ", b""), b"a: b)\r\n\r\n"), b" UID 9)"],
+        [(ANSWER.replace(b"UID 9", b"FLAGS (\\Seen) UID 9"), b"a: b)\r\n\r\n"), b")"],
+        [(ANSWER.lower().replace(b"body", b"BODY"), b"a: b)\r\n\r\n"), b" MODSEQ (5))"],
+        [b"* 7 FETCH (FLAGS ())", (ANSWER, b"a: b)\r\n\r\n"), b")", b"* 8 FETCH (UID 1 FLAGS (x))"],
+    ],
+)
+def test_trap_17_the_short_way_and_the_long_way_read_the_same_header(raw: list[Any]) -> None:
+    assert list(header_fields(raw)) == [(9, b"a: b)\r\n\r\n")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'* 7 FETCH (UID 9 INTERNALDATE "06-Jan-2026 09:00:05 +0100" RFC822.SIZE 12)',
+        b'* 7 FETCH (UID 9 FLAGS (\\Seen) INTERNALDATE " 6-Jan-2026 08:00:05 +0000" RFC822.SIZE 12)',
+        b'* 7 FETCH (RFC822.SIZE 12 INTERNALDATE "06-Jan-2026 03:00:05 -0500" UID 9)',
+    ],
+)
+def test_trap_46_the_short_way_and_the_long_way_read_the_same_place(line: bytes) -> None:
+    at = int(datetime(2026, 1, 6, 8, 0, 5, tzinfo=UTC).timestamp())
+    assert list(places([line, b"* 8 FETCH (FLAGS ())"])) == [(9, at, 12)]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"X-Pm-Internal-Id: abc==\r\n",
+                b"X-Pm-Internal-Id:\r\n abc==\r\n",
+                b"X-Pm-Internal-Id: abc==\r\n folded\r\n",
+                b"x-pm-internal-id:\tother \r\n",
+                b"X-Pm-Internal-Id : third\r\n",
+                b"X-Pm-Internal-Id: \r\n",
+                b"Message-ID: <1@h>\r\n",
+                b"Message-Id:\r\n <2@h>\r\n",
+                b"garbage\r\n",
+            ]
+        ),
+        max_size=4,
+    )
+)
+def test_the_identity_is_the_same_from_two_fields_and_from_all(fields: list[bytes]) -> None:
+    raw = b"".join(fields) + b"\r\n"
+    headers = Headers(b"From: a@example.org\r\n" + raw)
+    arrived = head().arrived
+    assert arrived is not None
+    short = identity_by_name(raw, int(arrived.timestamp()), head().size)
+    whole = identity(head(), headers)
+    if short is None:
+        assert not headers.raw("message-id")
+    else:
+        assert short == whole

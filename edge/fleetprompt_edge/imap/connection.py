@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from imapclient import IMAPClient, SocketTimeout
 from imapclient.exceptions import LoginError
@@ -22,9 +22,19 @@ from fleetprompt_edge.errors import (
     FolderGoneError,
 )
 from fleetprompt_edge.imap.failures import hang_up, telling, telling_of_tls
-from fleetprompt_edge.imap.responses import UnreadableResponseError, internal_date, messages
+from fleetprompt_edge.imap.responses import (
+    UnreadableResponseError,
+    header_fields,
+    header_of,
+    internal_date,
+    messages,
+    number,
+    places,
+)
 from fleetprompt_edge.imap.session import Examined, Head, Listed, Section, Seen
 from fleetprompt_edge.imap.tls import bridge_context, check_pin
+from fleetprompt_edge.imap.wire import Piece, fetch
+from fleetprompt_edge.mail.identity import IDENTIFIERS
 from fleetprompt_edge.profile import Imap
 
 # At DEBUG imapclient logs every line, with subjects and texts in it.
@@ -32,9 +42,11 @@ logging.getLogger("imapclient").setLevel(logging.WARNING)
 logging.getLogger("imapclient.imaplib").setLevel(logging.WARNING)
 
 HEADER_LIMIT = 65_536  # bytes of the asked header fields of one message
+_IDENTIFIERS = f"BODY.PEEK[HEADER.FIELDS ({' '.join(IDENTIFIERS)})]<0.{HEADER_LIMIT}>"
 _CONNECT_SECONDS = 10.0
 _SLICE_SECONDS = 1.0  # how long a wait goes without looking at whether to stop
 _TOO_SOON = 0.2  # seconds; an empty answer from IDLE before then is the end of the connection
+T = TypeVar("T")
 
 
 class BridgeSession:
@@ -132,15 +144,18 @@ class BridgeSession:
     def scan(self, first: int, last: int | None) -> Iterator[Seen]:
         """What is there from UID ``first`` to ``last`` (None: to the end), in no order."""
         asked = f"{first}:{'*' if last is None else last}"
-        for items in self._fetch(asked, "UID INTERNALDATE RFC822.SIZE"):
-            uid = _number(items.get(b"UID"))
-            # `n:*` answers with the last message even if its UID is below n (RFC 3501 §6.4.8), and
-            # what a refused command left behind comes with the next one.
-            if b"INTERNALDATE" not in items or uid < first or (last is not None and uid > last):
-                continue
-            arrived = internal_date(items[b"INTERNALDATE"])
-            epoch = int(arrived.timestamp()) if arrived else None
-            yield Seen(uid, epoch, _number(items.get(b"RFC822.SIZE")))
+        raw = self._ask(asked, "UID INTERNALDATE RFC822.SIZE")
+        # `n:*` answers with the last message even if its UID is below n (RFC 3501 §6.4.8).
+        return (
+            Seen(uid, arrived, size)
+            for uid, arrived, size in self._read(places(raw))
+            if uid >= first and (last is None or uid <= last)
+        )
+
+    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        """The header fields that tell one mail from another by UID; without those that are gone."""
+        raw = self._ask(_uid_set(uids), f"UID {_IDENTIFIERS}")
+        return dict(self._read(header_fields(raw)))
 
     def heads(self, uids: Sequence[int]) -> dict[int, Head]:
         """Flags and header fields by UID; without those that are gone."""
@@ -150,23 +165,22 @@ class BridgeSession:
         )
         found: dict[int, Head] = {}
         for items in self._fetch(_uid_set(uids), asked):
-            header = next((v for k, v in items.items() if k.startswith(b"BODY[HEADER")), None)
+            header = header_of(items)
             # An unsolicited FETCH of flags alone is no answer to this one.
             if b"INTERNALDATE" not in items or header is None:
                 continue
             arrived = internal_date(items[b"INTERNALDATE"])
-            uid = _number(items.get(b"UID"))
+            uid = number(items.get(b"UID"))
             flags = frozenset(
                 flag.decode("ascii", "replace").lower() for flag in items.get(b"FLAGS") or ()
             )
-            size = _number(items.get(b"RFC822.SIZE"))
-            found[uid] = Head(uid, arrived, size, flags, header)
+            found[uid] = Head(uid, arrived, number(items.get(b"RFC822.SIZE")), flags, header)
         return found
 
     def structures(self, uids: Sequence[int]) -> dict[int, Any]:
         """BODYSTRUCTURE by UID as nested lists; without those that are gone."""
         return {
-            _number(items.get(b"UID")): items[b"BODYSTRUCTURE"]
+            number(items.get(b"UID")): items[b"BODYSTRUCTURE"]
             for items in self._fetch(_uid_set(uids), "UID BODYSTRUCTURE")
             if b"BODYSTRUCTURE" in items
         }
@@ -176,7 +190,7 @@ class BridgeSession:
         name = f"BODY[{wanted.section}]<0>".encode()
         asked = f"UID BODY.PEEK[{wanted.section}]<0.{wanted.most_bytes}>"
         for items in self._fetch(str(wanted.uid), asked):
-            if _number(items.get(b"UID")) == wanted.uid and name in items:
+            if number(items.get(b"UID")) == wanted.uid and name in items:
                 return (items[name] or b"")[: wanted.most_bytes]
         return b""
 
@@ -240,15 +254,19 @@ class BridgeSession:
         return grew
 
     def _fetch(self, uids: str, items: str) -> list[dict[bytes, Any]]:
+        return self._read(messages(self._ask(uids, items)))
+
+    def _ask(self, uids: str, items: str) -> list[Piece]:
         """One UID FETCH. Below imapclient, whose ``fetch`` takes no range and reads slowly."""
         with telling():
-            status, data = self._client._imap.uid("FETCH", uids, f"({items})")
-            if status != "OK":
-                raise BridgeRefusedError("Bridge refused to hand out mail.")
-            try:
-                return list(messages(data))
-            except UnreadableResponseError as error:
-                raise BridgeRefusedError(f"Bridge's answer cannot be read: {error}.") from None
+            return fetch(self._client._imap, uids, items)
+
+    @staticmethod
+    def _read(answers: Iterator[T]) -> list[T]:
+        try:
+            return list(answers)
+        except UnreadableResponseError as error:
+            raise BridgeRefusedError(f"Bridge's answer cannot be read: {error}.") from None
 
 
 def _uid_set(uids: Sequence[int]) -> str:
@@ -260,7 +278,3 @@ def _uid_set(uids: Sequence[int]) -> str:
         else:
             found.append([uid, uid])
     return ",".join(f"{a}:{b}" if a != b else str(a) for a, b in found)
-
-
-def _number(value: Any) -> int:
-    return int(value) if isinstance(value, bytes) and value.isdigit() else 0

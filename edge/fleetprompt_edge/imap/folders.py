@@ -7,7 +7,8 @@ attributes count and the capability does not.
 from collections.abc import Sequence
 
 from fleetprompt_edge.imap.session import Listed
-from fleetprompt_edge.ingest.reader import Role, Watched
+from fleetprompt_edge.ingest.reader import Watched
+from fleetprompt_edge.ingest.telling import Role
 from fleetprompt_edge.profile import Mailbox
 
 _OUTGOING = frozenset({"\\sent", "\\drafts"})

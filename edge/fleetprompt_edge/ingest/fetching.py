@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fleetprompt_edge.errors import BridgeRefusedError, EdgeError
-from fleetprompt_edge.imap.session import Head, Section, Session
+from fleetprompt_edge.imap.session import Head, Section, Seen, Session
 from fleetprompt_edge.log import logger
 from fleetprompt_edge.mail.classify import classified, delivery_status
 from fleetprompt_edge.mail.headers import Headers
+from fleetprompt_edge.mail.identity import identity, identity_by_name
 from fleetprompt_edge.mail.signals import Mail
 from fleetprompt_edge.mail.snippet import part_text
 from fleetprompt_edge.mail.structure import Part, parts, text_part
@@ -41,6 +42,27 @@ def each(
     return found | more, refused + more_refused
 
 
+def identified(
+    session: Session, seen: Sequence[Seen]
+) -> tuple[list[tuple[Seen, bytes]], list[int]]:
+    """Each message with the identity of its mail, ascending by UID, and the UIDs that are refused.
+
+    The two fields that nearly every mail has are asked for first; more only of a mail without them.
+    """
+    names, refused = each(session.identifiers, [one.uid for one in seen])
+    found = {
+        one.uid: identity_by_name(names[one.uid], one.arrived, one.size)
+        for one in seen
+        if one.uid in names
+    }
+    heads, more_refused = each(session.heads, [uid for uid, name in found.items() if name is None])
+    for uid, head in heads.items():
+        found[uid] = identity(head, Headers(head.header))
+    # Answers come in any order; what is told keeps the mailbox's.
+    by_uid = sorted(seen)
+    return [(one, name) for one in by_uid if (name := found.get(one.uid))], refused + more_refused
+
+
 class Fetcher:
     """Reads the parts of new mail that the profile lets out, and no others.
 
@@ -62,10 +84,10 @@ class Fetcher:
         found, refused = each(session.structures, asked)
         structures = {uid: parts(one) for uid, one in found.items()}
         mails = []
-        for identity, head, headers in new:
+        for name, head, headers in new:
             if head.uid in refused:
                 continue
-            mail = Mail(folder, identity, head, headers, structures.get(head.uid, []))
+            mail = Mail(folder, name, head, headers, structures.get(head.uid, []))
             try:
                 mails.append(self._with_text(session, mail))
             except BridgeRefusedError:
@@ -78,10 +100,10 @@ class Fetcher:
         return mails, refused
 
     @staticmethod
-    def bare(folder: str, identity: bytes, head: Head, headers: Headers) -> Mail:
+    def bare(folder: str, name: bytes, head: Head, headers: Headers) -> Mail:
         """A mail of which Bridge hands out the header only."""
         found = classified(headers)
-        return Mail(folder, identity, head, headers, classification=found, complete=False)
+        return Mail(folder, name, head, headers, classification=found, complete=False)
 
     def _with_text(self, session: Session, mail: Mail) -> Mail:
         text = None

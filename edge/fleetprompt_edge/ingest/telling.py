@@ -1,24 +1,25 @@
 """Deciding, inside one transaction, what becomes of a message that was looked at."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from fleetprompt_edge.clock import Clock
 from fleetprompt_edge.envelope import Signal, Writer
-from fleetprompt_edge.imap.session import Head
-from fleetprompt_edge.mail.headers import Headers
 from fleetprompt_edge.mail.signals import Mail, MailSignals, unreadable_identity
 from fleetprompt_edge.store import Store
-from fleetprompt_edge.store.ledger import Folder, Known, State, Unreadable
+from fleetprompt_edge.store.ledger import Folder, Known, Unreadable
+
+Role = Literal["inbound", "outgoing", "processed"]
+"""``outgoing``: sent mail and drafts, which nobody received. ``processed``: a label that means so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A message whose header was read. ``old``: it was there before the connector."""
+class Found(NamedTuple):
+    """A message whose identity is known. ``arrived``: epoch s, None if unknown; ``old``: it was there
+    before the connector."""
 
+    uid: int
     identity: bytes
-    head: Head
-    headers: Headers
+    arrived: int | None
     old: bool
 
 
@@ -31,33 +32,64 @@ class Teller:
         self._signals = signals
         self._clock = clock
 
+    def untold(self, role: Role, found: Sequence[Found], *, backfill: bool = False) -> set[int]:
+        """The UIDs of those messages whose mail is to be told."""
+        if role != "inbound":
+            return set()
+        asked = [one for one in found if not one.old]
+        known = self._store.ledger.find_all([one.identity for one in asked])
+        return {one.uid for one in asked if _is_untold(known.get(one.identity), backfill=backfill)}
+
     def settle(
         self,
-        role: Literal["inbound", "outgoing", "processed"],
+        role: Role,
         folder: Folder,
-        found: Found,
-        mail: Mail | None,
+        found: Sequence[Found],
+        mails: Mapping[int, Mail],
         *,
         backfill: bool = False,
     ) -> int:
-        """Bind the message to its identity and queue its signal, if it is to be told; how many
-        signals. ``mail`` is None where it was known before anything more was read."""
-        ledger = self._store.ledger
-        known = ledger.find(found.identity)
+        """Bind messages to their identities and queue the signals of those that are to be told; how
+        many signals. ``mails``, by UID, are those of which more was read since they seemed new."""
+        known = self._bind(role, [one for one in found if one.uid not in mails])
         told = 0
-        if role == "inbound" and mail is not None and _untold(known, backfill=backfill):
-            message_id, told = self._tell(known, mail, backfill=backfill)
-        elif known is None:
-            state: State = "outgoing" if role == "outgoing" and not found.old else "known"
-            arrived = int(found.head.arrived.timestamp()) if found.head.arrived else None
-            message_id = ledger.add(found.identity, state, arrived)
-        else:
-            message_id = known.id
-            if role == "processed" and known.state == "emitted":
-                signal = self._signals.processed(found.identity, folder.name, self._clock.now())
-                told = self._queue(signal) if ledger.at(folder.id, found.head.uid) is None else 0
-        ledger.place(folder.id, found.head.uid, message_id)
+        for one in found:
+            mail = mails.get(one.uid)
+            if mail is not None:
+                known[one.identity], signals = self._told(role, one, mail, backfill=backfill)
+                told += signals
+            elif role == "processed" and known[one.identity].state == "emitted":
+                told += self._processed(folder, one)
+        ledger = self._store.ledger
+        ledger.place_all(folder.id, ((one.uid, known[one.identity].id) for one in found))
         return told
+
+    def _bind(self, role: Role, found: Sequence[Found]) -> dict[bytes, Known]:
+        """The mails of the ledger that these are; what is not in it yet comes into it untold."""
+        ledger = self._store.ledger
+        known = ledger.find_all([one.identity for one in found])
+        strange = [one for one in found if one.identity not in known]
+        ledger.add_all(
+            (
+                one.identity,
+                "outgoing" if role == "outgoing" and not one.old else "known",
+                one.arrived,
+            )
+            for one in strange
+        )
+        return known | ledger.find_all([one.identity for one in strange])
+
+    def _told(self, role: Role, found: Found, mail: Mail, *, backfill: bool) -> tuple[Known, int]:
+        known = self._store.ledger.find(found.identity)
+        if role == "inbound" and _is_untold(known, backfill=backfill):
+            return self._tell(known, mail, backfill=backfill)
+        # Another folder's thread was quicker.
+        return self._bind(role, [found])[found.identity], 0
+
+    def _processed(self, folder: Folder, found: Found) -> int:
+        if self._store.ledger.at(folder.id, found.uid) is not None:
+            return 0
+        return self._queue(self._signals.processed(found.identity, folder.name, self._clock.now()))
 
     def failed(self, folder: Folder, mail: Unreadable) -> int:
         """Tell, once, that a mail cannot be read."""
@@ -91,7 +123,7 @@ class Teller:
             )
         )
 
-    def _tell(self, known: Known | None, mail: Mail, *, backfill: bool) -> tuple[int, int]:
+    def _tell(self, known: Known | None, mail: Mail, *, backfill: bool) -> tuple[Known, int]:
         ledger = self._store.ledger
         key = self._signals.dedupe_key(mail, ledger.is_taken)
         signal = self._signals.received(mail, key, self._clock.now(), backfill=backfill)
@@ -101,12 +133,12 @@ class Teller:
         else:
             message_id = known.id
             ledger.tell(message_id, "emitted", key)
-        return message_id, self._queue(signal)
+        return Known(message_id, "emitted", key), self._queue(signal)
 
     def _queue(self, signal: Signal) -> int:
         now = int(self._clock.now().timestamp())
         return int(self._store.queue.put(signal.dedupe_key, signal.type, signal.body, now))
 
 
-def _untold(known: Known | None, *, backfill: bool) -> bool:
+def _is_untold(known: Known | None, *, backfill: bool) -> bool:
     return known is None or known.state == "outgoing" or (backfill and known.state == "known")

@@ -8,32 +8,57 @@
 """
 
 import hashlib
+import re
 
 from fleetprompt_edge.imap.session import Head
 from fleetprompt_edge.mail.headers import Headers
 
+IDENTIFIERS = ("X-Pm-Internal-Id", "Message-ID")
 _CANONICAL = ("from", "to", "cc", "subject", "date", "reply-to")
-IDENTITY_HEADERS = ("X-Pm-Internal-Id", "Message-ID", *(one.title() for one in _CANONICAL))
+# Proton's id where Bridge puts it, on one line, with at most the Message-ID before it.
+_INTERNAL_ID = re.compile(
+    rb"(?:message-id:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)?x-pm-internal-id:[ \t]*(\S+)[ \t]*\r\n(?![ \t])",
+    re.IGNORECASE,
+)
+IDENTITY_HEADERS = (*IDENTIFIERS, *(one.title() for one in _CANONICAL))
 
 
 def identity(head: Head, headers: Headers) -> bytes:
     """16 bytes."""
+    arrived = int(head.arrived.timestamp()) if head.arrived else None
+    found = _by_name(headers, arrived, head.size)
+    if found is not None:
+        return found
+    fields = [b" ".join((headers.raw(name) or b"").split()) for name in _CANONICAL]
+    return _digest(b"headers", *fields, _where(arrived, head.size))
+
+
+def identity_by_name(raw: bytes, arrived: int | None, size: int) -> bytes | None:
+    """The same of the ``IDENTIFIERS`` alone, raw; None for a mail that has neither of them."""
+    found = _INTERNAL_ID.match(raw)
+    if found is not None:
+        return _digest(b"internal", found[1])
+    return _by_name(Headers(raw), arrived, size)
+
+
+def _by_name(headers: Headers, arrived: int | None, size: int) -> bytes | None:
     internal = headers.raw("x-pm-internal-id")
     if internal:
         return _digest(b"internal", internal)
-    arrived = int(head.arrived.timestamp()) if head.arrived else None
-    where = f"{arrived} {head.size}".encode()
     message_id = headers.raw("message-id")
     if message_id:
-        return _digest(b"message-id", message_id, where)
-    fields = [b" ".join((headers.raw(name) or b"").split()) for name in _CANONICAL]
-    return _digest(b"headers", *fields, where)
+        return _digest(b"message-id", message_id, _where(arrived, size))
+    return None
 
 
 def message_id_hash(headers: Headers, mail: bytes) -> str:
     """16 hex digits: of the Message-ID, else of the mail's identity. Part of the dedupe key."""
     raw = headers.raw("message-id")
     return hashlib.sha256(raw).hexdigest()[:16] if raw else mail.hex()[:16]
+
+
+def _where(arrived: int | None, size: int) -> bytes:
+    return f"{arrived} {size}".encode()
 
 
 def _digest(*parts: bytes) -> bytes:

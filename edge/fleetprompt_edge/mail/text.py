@@ -40,6 +40,8 @@ def decoded(raw: bytes, charset: str | None) -> str:
 
 def clean(text: str) -> str:
     """Without NUL, other control characters save line ends and tabs, and halves of pairs."""
+    if text.isprintable():
+        return text
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(
         one for one in text if one in "\n\t" or unicodedata.category(one) not in ("Cc", "Cs")

@@ -40,15 +40,15 @@ class SentMail:
 
 
 def _found(session: Session, message_id: bytes, since: int) -> bool:
-    names = [one.name for one in session.folders() if "\\sent" in one.attributes]
-    if not names:
+    folders = [one.name for one in session.folders() if "\\sent" in one.attributes]
+    if not folders:
         raise FolderGoneError("The folder of sent mail is not there.")
-    for name in names:
-        session.examine(name)
+    for folder in folders:
+        session.examine(folder)
         recent = [one for one in session.scan(1, None) if (one.arrived or since) >= since]
         recent.sort(key=lambda one: one.arrived or since, reverse=True)
         for at in range(0, len(recent), _AT_ONCE):
-            heads = session.heads([one.uid for one in recent[at : at + _AT_ONCE]])
-            if any(message_id in _MESSAGE_ID.findall(one.header) for one in heads.values()):
+            names = session.identifiers([one.uid for one in recent[at : at + _AT_ONCE]])
+            if any(message_id in _MESSAGE_ID.findall(one) for one in names.values()):
                 return True
     return False

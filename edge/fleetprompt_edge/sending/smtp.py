@@ -11,7 +11,14 @@ from typing import Literal, NamedTuple
 
 from fleetprompt_edge.backoff import Backoff
 from fleetprompt_edge.clock import Clock
-from fleetprompt_edge.errors import BridgeTlsError, CertificateError, EdgeError, ErrorKind
+from fleetprompt_edge.errors import (
+    BridgeDownError,
+    BridgeLoginError,
+    BridgeTlsError,
+    CertificateError,
+    EdgeError,
+    ErrorKind,
+)
 from fleetprompt_edge.imap.tls import bridge_context, check_pin
 from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.running.door import GRACE
@@ -72,6 +79,21 @@ class Courier:
             return self._transact(client, sender, recipients, content)
         finally:
             client.close()
+
+    def try_login(self) -> None:
+        """Log in and out, sending nothing; an ``EdgeError`` says what is in the way."""
+        try:
+            self._open().close()
+        except smtplib.SMTPAuthenticationError:
+            raise BridgeLoginError(
+                "Bridge's SMTP server refuses the login.",
+                remedy="Compare user name and password with those that Bridge shows for the account.",
+            ) from None
+        except (smtplib.SMTPException, OSError):
+            raise BridgeDownError(
+                "Bridge's SMTP server cannot be reached.",
+                remedy="Compare bridge.smtp.port and bridge.smtp.tls with Bridge's settings.",
+            ) from None
 
     def _refusal(self, since: float) -> Delivery:
         now = self._clock.monotonic()

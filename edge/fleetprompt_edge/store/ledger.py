@@ -5,11 +5,15 @@ its key for good, so that a resync, a move or a label tells nothing twice.
 """
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 State = Literal["known", "outgoing", "emitted", "failed"]
 """``known``: was there before the connector, never told. ``outgoing``: seen among sent mail or drafts
 only. ``emitted``: told. ``failed``: told as unreadable."""
+
+
+_AT_ONCE = 500  # identities looked up by one statement
 
 
 class Folder(NamedTuple):
@@ -98,6 +102,27 @@ class Ledger:
         ).fetchone()
         return None if row is None else Known(*row)
 
+    def find_all(self, identities: Sequence[bytes]) -> dict[bytes, Known]:
+        """Those of the mails that are known, by identity."""
+        found: dict[bytes, Known] = {}
+        for at in range(0, len(identities), _AT_ONCE):
+            some = identities[at : at + _AT_ONCE]
+            rows = self._connection.execute(
+                "SELECT identity, id, state, dedupe_key FROM messages"  # noqa: S608 - marks only
+                f" WHERE identity IN ({','.join('?' * len(some))})",
+                some,
+            )
+            found.update((identity, Known(*rest)) for identity, *rest in rows)
+        return found
+
+    def add_all(self, mails: Iterable[tuple[bytes, State, int | None]]) -> None:
+        """Mails seen for the first time that are not told: identity, state, time of arrival."""
+        self._connection.executemany(
+            "INSERT INTO messages (identity, state, internal_date) VALUES (?, ?, ?)"
+            " ON CONFLICT (identity) DO NOTHING",
+            mails,
+        )
+
     def add(
         self,
         identity: bytes,
@@ -121,10 +146,14 @@ class Ledger:
 
     def place(self, folder_id: int, uid: int, message_id: int) -> None:
         """A mail is found here."""
-        self._connection.execute(
+        self.place_all(folder_id, [(uid, message_id)])
+
+    def place_all(self, folder_id: int, mails: Iterable[tuple[int, int]]) -> None:
+        """Mails are found here: UID and the mail's id."""
+        self._connection.executemany(
             "INSERT INTO places VALUES (?, ?, ?)"
             " ON CONFLICT (folder_id, uid) DO UPDATE SET message_id = excluded.message_id",
-            (folder_id, uid, message_id),
+            ((folder_id, uid, message_id) for uid, message_id in mails),
         )
 
     def at(self, folder_id: int, uid: int) -> Known | None:
