@@ -183,6 +183,14 @@ class Settings(BaseSettings):
             "guessing and chat are limited, is that many places from its end. 0: the connection's own."
         ),
     )
+    hcaptcha_url: str = Field(
+        default="https://api.hcaptcha.com/siteverify",
+        description="Where hCaptcha's answers are checked, for tenants who choose it.",
+    )
+    turnstile_url: str = Field(
+        default="https://challenges.cloudflare.com/turnstile/v0/siteverify",
+        description="The same for Cloudflare's Turnstile.",
+    )
 
     # Outbound
     allowed_private_networks: tuple[IPv4Network | IPv6Network, ...] = Field(

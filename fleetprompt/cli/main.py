@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
     "console": ("fleetprompt.cli.console", "The console: sign people in and out."),
     "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
+    "retention": (
+        "fleetprompt.cli.retention",
+        "How long what is kept, tenant by tenant: show, set, run.",
+    ),
     "what-happened": (
         "fleetprompt.cli.what_happened",
         "Everything of one correlation id, in one order.",

@@ -39,6 +39,8 @@ class Directive(TenantBase):
     dagster_run_id: Mapped[str | None]
     created_at: Mapped[SetByDatabase]
     finished_at: Mapped[datetime | None]
+    # What was asked for, once retention has removed the params themselves.
+    action_sha256: Mapped[str | None]
 
 
 class DirectiveTransition(TenantBase):

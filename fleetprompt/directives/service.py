@@ -166,6 +166,8 @@ async def _asked_with(session: AsyncSession, existing: Directive, params: dict[s
     if existing.params == params:
         return True
     asked = Directive(type=existing.type, params=params, target=existing.target)
+    if existing.action_sha256 is not None:
+        return existing.action_sha256 == action_of(asked).sha256
     first = await first_action(session, existing.id)
     return first is not None and first == action_of(asked).text
 

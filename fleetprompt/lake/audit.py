@@ -12,6 +12,7 @@ from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import SIGNALS
 from fleetprompt.lake.days import hold_day, utc_day
 from fleetprompt.lake.layout import day_file
+from fleetprompt.lake.removed import removed_signals
 from fleetprompt.lake.stale import StaleDay, stale_days
 from fleetprompt.tenants.service import Tenant
 
@@ -21,7 +22,9 @@ _COUNTS = text(
 )
 # One statement, so one snapshot: a signal and the mark of its commit are seen together or not at all.
 _ONE_DAY = text(
-    "SELECT (SELECT count(*) FROM signals WHERE occurred_at >= :start AND occurred_at < :end),"
+    "SELECT (SELECT count(*) FROM signals WHERE occurred_at >= :start AND occurred_at < :end)"
+    "  + coalesce((SELECT signals_removed FROM lake_days"
+    "              WHERE day = :day AND file_removed_at IS NULL), 0),"
     " EXISTS (SELECT FROM fleetprompt.stale_partitions WHERE day = :day)"
 )
 _REPEATED_KEYS = text(
@@ -53,6 +56,8 @@ async def differences(
     async with database.tenant(tenant.schema) as session:
         rows = await session.execute(_COUNTS, {"start": start, "end": end})
         counts: dict[date, int] = {row.day: row.signals for row in rows}
+        for day, signals in (await removed_signals(session, days)).items():
+            counts[day] = counts.get(day, 0) + signals
     found = []
     for day in days:
         path = day_file(lake, SIGNALS, tenant.slug, day)

@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import SIGNALS, parquet_schema
 from fleetprompt.lake.counts import write_counts
+from fleetprompt.lake.kept import Rows, merged, rows_of_file_alone
 from fleetprompt.lake.layout import day_file, replacing
+from fleetprompt.lake.removed import removed_day
 from fleetprompt.tenants.service import Tenant
 
 # Rows in one round trip: at 64 KiB a signal, the most that is held of the cursor is 16 MiB.
@@ -78,8 +80,9 @@ async def write_signals(database: Database, lake: Path, tenant: Tenant, day: dat
     """Write the day's signals and put the file in the old one's place.
 
     Reads in the tenant's own transaction through a server-side cursor, so memory does not grow with
-    the day. The file holds every signal committed before the call. Raises what PostgreSQL or the file
-    system raise; the old file is then untouched.
+    the day. The file holds every signal committed before the call, and of those that retention has
+    removed from PostgreSQL what the old file held. Raises what PostgreSQL or the file system raise, and
+    ConflictError where such an old file is gone; what is there is then untouched.
     """
     start, end = utc_day(day)
     target = day_file(lake, SIGNALS, tenant.slug, day)
@@ -87,14 +90,21 @@ async def write_signals(database: Database, lake: Path, tenant: Tenant, day: dat
         await hold_day(session, tenant.schema, day)
         # The first read comes before the folder is made: it fails if the tenant is gone, and keeps a
         # deletion waiting until the file is in its place and can be deleted.
+        removed = await removed_day(session, day)
         result = await session.stream(
             _ROWS.execution_options(stream_results=True, max_row_buffer=_FETCH_ROWS),
             {"start": start, "end": end},
         )
+        stored: Rows = result.mappings().partitions(_FETCH_ROWS)
+        if removed is None:
+            everything = stored
+        else:
+            kept = rows_of_file_alone(session, lake, tenant, day, removed, rows=_FETCH_ROWS)
+            everything = merged(kept, stored)
         tally = _Tally(end)
         try:
             with replacing(target) as unfinished, _parquet(unfinished) as write:
-                async for rows in result.mappings().partitions(_FETCH_ROWS):
+                async for rows in everything:
                     tally.add(rows)
                     await asyncio.to_thread(write, rows)
         finally:

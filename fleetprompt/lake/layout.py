@@ -24,6 +24,12 @@ def day_file(lake: Path, table: Table, slug: str, day: date) -> Path:
     return folder / FILE_NAME
 
 
+def days_with_files(lake: Path, slug: str) -> list[date]:
+    """The tenant's days of which any table has a file, oldest first."""
+    files = lake.glob(f"*/tenant={check_slug(slug)}/day=*/{FILE_NAME}")
+    return sorted({date.fromisoformat(file.parent.name.removeprefix("day=")) for file in files})
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a path to write to, which takes the place of ``target`` when the block ends well.

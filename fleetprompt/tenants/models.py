@@ -20,7 +20,6 @@ class Organization(PlatformBase):
     schema_name: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="active")
     revision: Mapped[str | None]
-    retention_days: Mapped[int | None]
     created_at: Mapped[SetByDatabase]
 
 

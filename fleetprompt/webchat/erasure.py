@@ -8,16 +8,17 @@ from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fleetprompt.webchat.erased_directives import strip_directives
 from fleetprompt.webchat.models import ChatConversation, ChatErasure, ChatMessage
 from fleetprompt.webchat.telling import SUBJECT, correlation_of, tell
 
 # Ids, numbers and times stay, so that the story can still be followed; words, names and places go.
+ERASED_FIELDS = ("text", "name", "email", "page_url", "assignee")
 _STRIP_SIGNALS = text(
     """
     WITH stripped AS (
         UPDATE signals
-        SET data = (data - ARRAY['text', 'name', 'email', 'page_url', 'assignee'])
-                   || '{"erased": true}'
+        SET data = (data - CAST(:fields AS text[])) || '{"erased": true}'
         WHERE subject_type = :subject_type AND subject_id = ANY(:subjects) AND NOT data ? 'erased'
         RETURNING occurred_at)
     -- The lake's files of these days still hold the words; a stale day is written again.
@@ -25,11 +26,12 @@ _STRIP_SIGNALS = text(
     SELECT DISTINCT current_user, (occurred_at AT TIME ZONE 'UTC')::date FROM stripped
     """
 )
-# What the team wrote is about the visitor too.
-_STRIP_REPLIES = text(
+# Days of which retention has removed signals here: their files are written without the words.
+_MARK_REMOVED_DAYS = text(
     """
-    UPDATE directives SET params = params || '{"text": "(erased)"}', changed_by = 'platform'
-    WHERE type = 'webchat.reply_send' AND correlation_id = :correlation_id
+    INSERT INTO fleetprompt.stale_partitions (tenant_schema, day)
+    SELECT current_user, day FROM lake_days
+    WHERE file_removed_at IS NULL AND day >= (CAST(:since AS timestamptz) AT TIME ZONE 'UTC')::date
     """
 )
 
@@ -79,9 +81,16 @@ async def erase_conversation(
         .values(content=None, context={})
     )
     await session.execute(
-        _STRIP_SIGNALS, {"subject_type": SUBJECT, "subjects": [str(conversation.id)]}
+        _STRIP_SIGNALS,
+        {
+            "fields": list(ERASED_FIELDS),
+            "subject_type": SUBJECT,
+            "subjects": [str(conversation.id)],
+        },
     )
-    await session.execute(_STRIP_REPLIES, {"correlation_id": correlation_of(conversation.id)})
+    await session.execute(_MARK_REMOVED_DAYS, {"since": conversation.inserted_at})
+    # What the team wrote is about the visitor too.
+    await strip_directives(session, correlation_of(conversation.id))
     await tell(
         session,
         "conversation.erased",

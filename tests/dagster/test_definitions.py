@@ -61,6 +61,8 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "daily_counts": ("signals", "MultiPartitionsDefinition", ["signals"]),
         "daily_digest": ("digests", "MultiPartitionsDefinition", ["schedule_slots", "signals"]),
         "directive_queue": ("directives", "NoneType", []),
+        "retention": ("maintenance", "NoneType", []),
+        "table_sizes": ("maintenance", "NoneType", []),
     }
     assert sorted(
         f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
@@ -80,6 +82,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "check_everything": ("-1", "1800"),
         "drain_directives": ("20", "900"),
         "keep_digests": ("5", "900"),
+        "keep_house": ("-2", "21600"),
         "rebuild_stale_days": ("0", "1800"),
         "run_directive": ("20", "300"),
         "send_digests": ("10", "1800"),
@@ -95,6 +98,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "check_every_hour": "17 * * * *",
         "due_digests": "* * * * *",
         "keep_digests_hourly": "41 * * * *",
+        "keep_house_nightly": "23 2 * * *",
     }
 
 

@@ -1,0 +1,1 @@
+"""How long what is kept, tenant by tenant, and its removal in small batches."""

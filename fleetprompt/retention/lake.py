@@ -1,0 +1,45 @@
+"""Deleting old files of the lake."""
+
+import asyncio
+import shutil
+from datetime import date
+from pathlib import Path
+
+from sqlalchemy import text
+
+from fleetprompt.db.engine import Database
+from fleetprompt.lake.columns import TABLES
+from fleetprompt.lake.days import hold_day
+from fleetprompt.lake.layout import day_file, days_with_files
+from fleetprompt.tenants.service import Tenant
+
+# Noted before the file goes, so that whoever writes the day later does not look for it.
+_NOTE = text(
+    "INSERT INTO lake_days (day, file_removed_at) VALUES (:day, now())"
+    " ON CONFLICT (day) DO UPDATE SET file_removed_at = now(), changed_at = now()"
+)
+
+
+async def remove_files(database: Database, lake: Path, tenant: Tenant, first_kept: date) -> int:
+    """Delete the tenant's files of days before ``first_kept``; of how many days.
+
+    A signal that comes for such a day later makes a new file, which goes the next time.
+    """
+    days = [
+        day
+        for day in await asyncio.to_thread(days_with_files, lake, tenant.slug)
+        if day < first_kept
+    ]
+    for day in days:
+        async with database.tenant(tenant.schema) as session:
+            await hold_day(session, tenant.schema, day)
+            await session.execute(_NOTE, {"day": day})
+        async with database.tenant(tenant.schema) as session:
+            await hold_day(session, tenant.schema, day)
+            await asyncio.to_thread(_remove, lake, tenant.slug, day)
+    return len(days)
+
+
+def _remove(lake: Path, slug: str, day: date) -> None:
+    for table in TABLES:
+        shutil.rmtree(day_file(lake, table, slug, day).parent, ignore_errors=True)
