@@ -1,141 +1,24 @@
 """The web chat API of docs/reference/webchat-api.md in memory, for the widget's browser tests.
 
-A small HTTP server of its own, because the tests need what no framework offers: to store a message and
-then drop the connection, to cut a stream in the middle, to stop answering.
+Its faults are the test's: a message is stored and its answer lost, a stream is cut, nobody answers.
 """
 
 import asyncio
 import hashlib
 import json
 import secrets
-import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
+
+from tests.doubles.http_server import Answer, HttpServer, Json, Request, send
 
 SITE_KEY = "fp_pub_widgettest"
 API = "/api/webchat/v1/"
 TYPES = {".js": "text/javascript; charset=utf-8", ".html": "text/html; charset=utf-8"}
-
-Json = dict[str, Any]
-Result = TypeVar("Result")
-
-
-@dataclass
-class Request:
-    """What came in: header names in lower case."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Json:
-        found = json.loads(self.body or b"{}")
-        assert isinstance(found, dict)
-        return found
-
-
-@dataclass
-class Answer:
-    """What goes out; `drop` closes the connection without it."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    drop: bool = False
-
-
-class HttpServer:
-    """HTTP/1.1 on 127.0.0.1, one request a connection, in a thread of its own."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.port = port
-        self.requests: list[Request] = []
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._server: asyncio.Server | None = None
-
-    def start(self) -> None:
-        if not self._thread.is_alive():
-            self._thread.start()
-        self.run(self._listen())
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Runs in the server's thread and waits for it."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
-
-    def refuse(self) -> None:
-        """Nobody listens any more; `start` listens again on the same port."""
-        if self._server is not None:
-            self.loop.call_soon_threadsafe(self._server.close)
-            self._server = None
-
-    def stop(self) -> None:
-        self.refuse()
-
-        async def end() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        self.run(end())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
-        self.loop.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, target, _ = head[0].split(" ")
-            headers = {
-                name.lower(): value.strip()
-                for name, _, value in (line.partition(":") for line in head[1:] if line)
-            }
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            parts = urlsplit(target)
-            request = Request(
-                method, parts.path, dict(parse_qsl(parts.query)), target, headers, body
-            )
-            self.requests.append(request)
-            answering = asyncio.ensure_future(self.answer(request, writer))
-            gone = asyncio.ensure_future(reader.read(1))
-            gone.add_done_callback(lambda _: answering.cancel())
-            answer = await answering
-            gone.cancel()
-            if answer is not None and not answer.drop:
-                await send(writer, answer)
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            pass  # the client has gone, or the server is stopping
-        finally:
-            writer.close()
-
-    async def answer(self, request: Request, writer: asyncio.StreamWriter) -> Answer | None:
-        """The answer, or None when it was written already."""
-        raise NotImplementedError
-
-
-async def send(writer: asyncio.StreamWriter, answer: Answer, *, streams: bool = False) -> None:
-    headers = {"Connection": "close", **answer.headers}
-    if not streams:
-        headers["Content-Length"] = str(len(answer.body))
-    lines = [
-        f"HTTP/1.1 {answer.status} -",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    writer.write("\r\n".join([*lines, "", ""]).encode() + answer.body)
-    await writer.drain()
 
 
 @dataclass(eq=False)
@@ -204,6 +87,7 @@ class WebchatApi(HttpServer):
         self.conversations: dict[str, Conversation] = {}
         self.tokens: dict[str, tuple[str, str, float]] = {}
         self.token_life = 900.0
+        self.bootstraps = 0
         self.ping = 15.0
         self.typed: list[str] = []
         self.erased: list[str] = []
@@ -234,14 +118,13 @@ class WebchatApi(HttpServer):
         [found] = self.conversations.values()
         return found
 
-    def reply(
-        self, text: str, author: str = "Anna", conversation: Conversation | None = None
-    ) -> None:
-        found = conversation or list(self.conversations.values())[-1]
+    def reply(self, *texts: str, author: str = "Anna") -> None:
+        found = list(self.conversations.values())[-1]
 
         async def say() -> None:
             found.agent = author
-            self._tell(found, "message", found.add("agent", text, author, None))
+            for text in texts:
+                self._tell(found, "message", found.add("agent", text, author, None))
 
         self.run(say())
 
@@ -268,6 +151,17 @@ class WebchatApi(HttpServer):
                 queue.put_nowait(None)
 
         self.run(cut())
+
+    def end_tokens(self) -> None:
+        """No token holds any longer; streams say so and end."""
+
+        async def end() -> None:
+            self.tokens.clear()
+            for queue, _ in self._streams:
+                queue.put_nowait(("token", {}))
+                queue.put_nowait(None)
+
+        self.run(end())
 
     def fault(
         self, path: str, status: int, problem: str = "", retry: int = 0, **extra: Any
@@ -375,6 +269,7 @@ class WebchatApi(HttpServer):
         return handlers[name](body, visitor)
 
     def _bootstrap(self, body: Json, origin: str) -> Answer:
+        self.bootstraps += 1
         secret = body.get("visitor")
         if not secret or secret in self.erased:
             secret = f"v1.{secrets.token_urlsafe(16)}"

@@ -15,6 +15,8 @@ WIDGET = Path(__file__).parents[2] / "widget"
 MADE = shutil.ignore_patterns("node_modules", "dist", "build")
 CHROMIUM = "/usr/bin/chromium"
 
+# Waits after a failure are the shortest that they may be: `backoff` in widget/src/waiting.ts.
+IMPATIENT = "Math.random = () => 0.05;"
 RECORD_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
@@ -49,14 +51,19 @@ def widget(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail(f"Node {version.strip()} is too old; the widget needs Node 20 or newer")
     copy = tmp_path_factory.mktemp("checkout") / "widget"
     shutil.copytree(WIDGET, copy, ignore=MADE)
-    run(copy, "npm", "ci")
+    run(copy, "npm", "ci", "--prefer-offline")
     return copy
 
 
 @pytest.fixture(scope="session")
-def built(widget: Path) -> Path:
+def build_report(widget: Path) -> str:
+    """What the build of `built` said."""
+    return run(widget, "npm", "run", "build")
+
+
+@pytest.fixture(scope="session")
+def built(widget: Path, build_report: str) -> Path:
     """The widget's files as the API serves them."""
-    run(widget, "npm", "run", "build")
     return widget / "dist"
 
 
@@ -71,7 +78,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--host-resolver-rules=MAP shop.test 127.0.0.1"],
+            args=["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP shop.test 127.0.0.1"],
         )
         yield launched
         launched.close()
@@ -99,7 +106,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile; at its end no page may have broken the shop's policy."""
     made = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
     made.set_default_timeout(15_000)
-    made.add_init_script(RECORD_VIOLATIONS)
+    made.add_init_script(IMPATIENT + RECORD_VIOLATIONS)
     errors: list[str] = []
     made.on("weberror", lambda error: errors.append(str(error.error)))
     yield made

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.doubles.webchat_api import SITE_KEY, TYPES, Answer, HttpServer, Request
+from tests.doubles.http_server import Answer, HttpServer, Request
+from tests.doubles.webchat_api import SITE_KEY, TYPES
 
 NONCE = "r4nd0m"
 

@@ -1,9 +1,10 @@
 """The chat on other people's pages, for everybody's eyes, hands and ears."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.doubles.webchat_api import WebchatApi
 from tests.widget.shop import (
@@ -26,6 +27,7 @@ from tests.widget.shop import (
 pytestmark = pytest.mark.slow
 
 Visit = Callable[..., Page]
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SIZES = {"wide": (1280, 800), "narrow": (375, 667)}
 
 
@@ -52,17 +54,17 @@ def findings(page: Page, axe: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_trap_21_axe_finds_nothing_in_any_state(
-    sized: Visit, api: WebchatApi, axe: str, scheme: str, context: BrowserContext
+    sized: Visit, api: WebchatApi, axe: str, context: BrowserContext
 ) -> None:
-    api.site["theme"] = {**api.site["theme"], "scheme": scheme}
     api.site |= {"prechat": {"name": "optional", "email": "required"}}
+    api.site["hours"] = {"open": False, "text": "Back on Monday", "away": "Leave a message."}
     page = sized()
 
     def clean(state: str) -> None:
-        page.wait_for_timeout(50)
-        assert findings(page, axe) == [], state
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert findings(page, axe) == [], (state, scheme)
 
     expect(launcher(page)).to_be_visible()
     clean("closed")
@@ -75,8 +77,10 @@ def test_trap_21_axe_finds_nothing_in_any_state(
     agree(page)
     expect(delivered(page)).to_have_count(1)
     api.reply("See https://shop.example/help")
-    expect(lines(page)).to_have_count(3)
-    clean("thread")
+    expect(lines(page)).to_have_count(4)
+    api.typing()
+    expect(note(page)).to_have_text("Anna is typing …")
+    clean("thread, and somebody types")
     api.fault("/messages", 422, "invalid")
     say(page, "Refused")
     expect(dialog(page).get_by_text("Not sent")).to_be_visible()
@@ -169,7 +173,6 @@ def test_trap_24_enter_that_ends_the_composing_of_a_word_sends_nothing(
     field(page).evaluate(
         "(field, init) => field.dispatchEvent(new KeyboardEvent('keydown', init))", composing
     )
-    page.wait_for_timeout(200)
     expect(field(page)).to_have_value("こんに")
     expect(dialog(page).get_by_role("button", name="Agree")).to_have_count(0)
     field(page).press("Shift+Enter")
@@ -237,47 +240,49 @@ def test_trap_31_the_snippet_pasted_twice_is_one_chat(
     assert api.texts() == ["Do you ship to Iceland?"]
 
 
-@pytest.mark.parametrize(
-    ("language", "write", "direction"),
-    [
+def test_only_the_pages_language_is_loaded(visit: Visit, api: WebchatApi, shop: Shop) -> None:
+    page = visit("/?lang=xx")
+    for language, write, direction in (
+        ("xx", "Write a message", "ltr"),
         ("de-AT", "Nachricht schreiben", "ltr"),
         ("fr", "Écrire un message", "ltr"),
         ("es", "Escriba un mensaje", "ltr"),
         ("ar", "اكتب رسالة", "rtl"),
         ("ja", "メッセージを入力", "ltr"),
-        ("xx", "Write a message", "ltr"),
-    ],
-)
-def test_only_the_pages_language_is_loaded(
-    visit: Visit, api: WebchatApi, language: str, write: str, direction: str
-) -> None:
-    page = visit(f"/?lang={language}")
-    open_chat(page)
-    assert field(page).get_attribute("placeholder") == write
-    assert dialog(page).locator("[dir]").first.get_attribute("dir") == direction
-    files = [one.path for one in api.requests if one.path.startswith("/widget/v1/chat.")]
-    assert len(files) == 1
-    bootstrap = next(one for one in api.api_requests() if one.path.endswith("/bootstrap"))
-    assert bootstrap.json()["language"] == files[0].split(".")[1]
+    ):
+        api.requests.clear()
+        page.goto(f"{shop.origin}/?lang={language}")
+        open_chat(page)
+        assert field(page).get_attribute("placeholder") == write
+        assert dialog(page).locator("[dir]").first.get_attribute("dir") == direction
+        [file] = [one.path for one in api.requests if one.path.startswith("/widget/v1/chat.")]
+        bootstrap = next(one for one in api.api_requests() if one.path.endswith("/bootstrap"))
+        assert bootstrap.json()["language"] == file.split(".")[1]
 
 
 def test_a_page_from_right_to_left_has_everything_on_the_other_side(
-    sized: Visit, api: WebchatApi, axe: str
+    visit: Visit, api: WebchatApi, axe: str
 ) -> None:
-    page = sized("/?lang=ar&dir=rtl")
-    button = launcher(page).bounding_box()
-    assert button is not None
-    assert button["x"] == 20
+    page = visit("/?lang=ar&dir=rtl")
+    assert left(launcher(page)) == 20
     begin(page, "مرحبا")
     eventually(lambda: api.texts() == ["مرحبا"])
     api.reply("أهلا")
     expect(lines(page)).to_have_count(3)
-    mine = delivered(page).locator("p").bounding_box()
-    theirs = lines(page).last.locator("p").bounding_box()
-    assert mine is not None
-    assert theirs is not None
-    assert mine["x"] < theirs["x"]
-    assert findings(page, axe) == []
+    for width, height in SIZES.values():
+        page.keyboard.press("Escape")
+        page.set_viewport_size({"width": width, "height": height})
+        launcher(page).click()
+        expect(field(page)).to_be_focused()
+        assert left(dialog(page)) == (20 if width > 480 else 0)
+        assert left(delivered(page).locator("p")) < left(lines(page).last.locator("p"))
+        assert findings(page, axe) == []
+
+
+def left(one: Locator) -> float:
+    box = one.bounding_box()
+    assert box is not None
+    return box["x"]
 
 
 def test_the_sites_colours_side_and_scheme_are_used(visit: Visit, api: WebchatApi) -> None:
