@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from fleetprompt.executions.models import Execution
@@ -61,6 +62,16 @@ async def list_outbound_messages(
 ) -> Page[OutboundMessageView]:
     """What its executions sent or tried to send, newest first."""
     before = read_cursor(cursor)
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        await get_installation(session, installation_id)
+        found = await sent_by(session, installation_id, before=before, limit=limit)
+    return page(request, found, limit, lambda one: one.id, _view)
+
+
+async def sent_by(
+    session: AsyncSession, installation_id: UUID, *, before: UUID | None = None, limit: int = 50
+) -> list[OutboundMessage]:
+    """What an installation's executions sent or tried to send, newest first."""
     query = (
         select(OutboundMessage)
         .join(Execution, Execution.id == OutboundMessage.execution_id)
@@ -70,10 +81,7 @@ async def list_outbound_messages(
     )
     if before is not None:
         query = query.where(OutboundMessage.id < before)
-    async with platform.database.tenant(caller.tenant.schema) as session:
-        await get_installation(session, installation_id)
-        found = list(await session.scalars(query))
-    return page(request, found, limit, lambda one: one.id, _view)
+    return list(await session.scalars(query))
 
 
 def _view(message: OutboundMessage) -> OutboundMessageView:

@@ -25,6 +25,8 @@ HOME = "/console"
 # The methods of a page that is looked at.
 LOOKING = ["GET", "HEAD"]
 SIGN_IN = "/console/sign-in"
+# Where messages of the chat lead their readers (the seed's §12.2).
+INBOX = "/support/webchat"
 
 
 async def visiting(request: Request) -> SignedIn:
@@ -73,9 +75,9 @@ def _problem(error: Exception) -> FleetPromptError:
     return as_problem(error)
 
 
-def page_router() -> APIRouter:
-    """A router of pages below ``/console``."""
-    return APIRouter(prefix=HOME, route_class=ConsoleRoute, include_in_schema=False)
+def page_router(prefix: str = HOME) -> APIRouter:
+    """A router of pages below ``/console``, or below another address."""
+    return APIRouter(prefix=prefix, route_class=ConsoleRoute, include_in_schema=False)
 
 
 def problem_page(
@@ -121,12 +123,12 @@ def _to_sign_in(request: Request) -> Response:
     if request.url.query:
         wanted = f"{wanted}?{request.url.query}"
     # What a form sent is not sent again after signing in; its page is where to go back to.
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in LOOKING:
         wanted = HOME
     return RedirectResponse(f"{SIGN_IN}?next={quote(wanted, safe='/')}", 303)
 
 
 def own_page(address: str) -> str:
     """``address`` where it is a page of the console, else the first page: no way out to elsewhere."""
-    inside = address == HOME or address.startswith((f"{HOME}/", f"{HOME}?"))
+    inside = address == HOME or address.startswith((f"{HOME}/", f"{HOME}?", f"{INBOX}/"))
     return address if inside and address.isprintable() and "\\" not in address else HOME

@@ -3,6 +3,7 @@
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
@@ -26,7 +27,11 @@ HEADERS = {
 NAVIGATION = {
     "Overview": "/console",
     "Approvals": "/console/approvals",
+    "Inbox": "/support/webchat/conversations",
+    "Packages": "/console/installations",
     "Directives": "/console/directives",
+    "Executions": "/console/executions",
+    "Signals": "/console/signals",
     "Connectors": "/console/connectors",
     "Timeline": "/console/timeline",
 }
@@ -71,3 +76,9 @@ def render(
         .render(visitor=visitor, status=status, now=now or system_clock(), here=here, **values)
     )
     return HTMLResponse(text, status, headers=HEADERS)
+
+
+def address_with(path: str, **query: object) -> str:
+    """An address with those parts of its query that are given."""
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path

@@ -10,12 +10,19 @@ from fleetprompt_api.console.pages import (
     approvals,
     connectors,
     directives,
+    executions,
+    inbox,
+    installations,
     overview,
     sign_in,
+    signals,
     timeline,
 )
 
-PAGES = (sign_in, overview, approvals, directives, connectors, timeline)
+PAGES = (
+    *(sign_in, overview, approvals, inbox, installations, directives, executions, signals),
+    *(connectors, timeline),
+)
 
 routes = APIRouter(include_in_schema=False)
 routes.include_router(static.routes)

@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-GOOD = frozenset({"succeeded", "approved", "completed", "connected", "posted", "done", "installed"})
+GOOD = frozenset(
+    {"succeeded", "approved", "completed", "connected", "posted", "done", "installed", "open"}
+)
 BAD = frozenset(
     {
         *("failed", "rejected", "expired", "invalidated", "degraded", "error", "unknown"),

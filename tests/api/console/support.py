@@ -4,13 +4,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from html import unescape
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives import service as directives
 from fleetprompt.directives.actors import Actor
@@ -19,10 +23,14 @@ from fleetprompt.directives.approvals.policy import ApprovalPolicy
 from fleetprompt.directives.approvals.renewal import change_terms
 from fleetprompt.directives.types import find_type
 from fleetprompt.executions import service as executions
+from fleetprompt.ids import new_id
 from fleetprompt.packages import service as packages
 from fleetprompt.sessions.service import Sessions
-from fleetprompt.tenants.keys import Role
+from fleetprompt.tenants.keys import Role, make_token
 from fleetprompt.tenants.service import Tenant
+from fleetprompt.webchat.messages import add_message
+from fleetprompt.webchat.models import ChatConversation, ChatMessage, ChatSite
+from fleetprompt.webchat.telling import message_data, tell
 from tests.api.support import DIGEST, Keys
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
@@ -36,6 +44,8 @@ class Place:
     approval_id: UUID
     directive_id: UUID
     installed_id: UUID
+    installation_id: UUID
+    execution_id: UUID
     correlation_id: str
 
 
@@ -68,7 +78,67 @@ async def furnish(
             correlation_id=correlation_id,
         )
         (approval,) = await approvals.list_approvals(session, directive_id=waiting.id)
-    return Place(approval.id, waiting.id, installed.id, correlation_id)
+    return Place(
+        approval.id, waiting.id, installed.id, installation.id, execution.id, correlation_id
+    )
+
+
+async def converse(
+    database: Database, tenant: Tenant, *said: str, name: str | None = None, **values: Any
+) -> UUID:
+    """A visitor's conversation with these messages, as the chat stores it."""
+    now = system_clock()
+    async with database.tenant(tenant.schema) as session:
+        site = await session.scalar(select(ChatSite).limit(1))
+        if site is None:
+            site = ChatSite(
+                id=new_id(),
+                site_key=make_token("pub"),
+                name="Nordwind Shop",
+                status="active",
+                mode="native",
+                origins=["https://shop.example"],
+                settings={},
+            )
+            session.add(site)
+            await session.flush()
+        conversation = ChatConversation(
+            id=new_id(),
+            site_id=site.id,
+            visitor_id=new_id(),
+            status="open",
+            visitor_name=name,
+            waiting_since=now if said else None,
+            inserted_at=now,
+            **values,
+        )
+        session.add(conversation)
+        await session.flush()
+        await tell(session, "session.started", conversation, {"page_url": conversation.page_url})
+        for words in said:
+            await add_words(session, conversation, words, now)
+    return conversation.id
+
+
+async def add_words(
+    session: AsyncSession, conversation: ChatConversation, words: str, now: datetime
+) -> None:
+    """One more message of the visitor's, and its signal."""
+    message = ChatMessage(
+        id=new_id(),
+        conversation_id=conversation.id,
+        seq=conversation.last_seq + 1,
+        role="visitor",
+        content=words,
+        client_message_id=uuid4(),
+        context={},
+        inserted_at=now,
+    )
+    message.signal_id = await tell(
+        session, "message.received", conversation, message_data(message, with_content=True)
+    )
+    add_message(session, conversation, message)
+    await session.flush()
 
 
 async def person(keys: Keys, tenant: Tenant, name: str, role: Role) -> UUID:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urljoin
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -48,6 +50,15 @@ def _pages(place: Place) -> list[str]:
         "/console/timeline",
         f"/console/timeline/{place.correlation_id}",
         f"/console/timeline?id={place.installed_id}&kind=log",
+        "/console/installations",
+        f"/console/installations/{place.installation_id}",
+        "/console/executions",
+        "/console/executions?state=requested&kind=package.install",
+        f"/console/executions/{place.execution_id}",
+        "/console/signals",
+        "/console/signals?type=directive.*",
+        "/support/webchat/conversations",
+        "/support/webchat/conversations?status=all&mine=true",
     ]
 
 
@@ -316,13 +327,13 @@ async def test_t20_getting_every_link_of_every_page_changes_nothing_in_the_datab
         waiting, seen = list(_pages(place)), set[str]()
         while waiting:
             path = waiting.pop()
-            if path in seen or not path.startswith("/console"):
+            if path in seen or not path.startswith(("/console", "/support")):
                 continue
             seen.add(path)
             for method in ("HEAD", "GET"):
                 answer = await client.request(method, path, headers=prefetch)
                 assert answer.status_code == 200, path
-            waiting += links_of(answer.text)
+            waiting += [urljoin(path, one) for one in links_of(answer.text)]
             actions = re.findall(r'action="([^"]+)"', answer.text)
             for action in actions:
                 for method in ("HEAD", "GET"):
@@ -482,4 +493,4 @@ async def _hostile(database: Database, tenant: Tenant) -> Place:
             text("UPDATE fleetprompt.organizations SET name = :t WHERE id = :id"),
             {"t": HOSTILE[:200], "id": tenant.id},
         )
-    return Place(renewed.id, place.directive_id, place.installed_id, "hostile")
+    return replace(place, approval_id=renewed.id)

@@ -133,10 +133,16 @@ async def test_consent_and_what_the_site_asks_for_come_first_and_the_text_stays(
     client: httpx.AsyncClient, settings: Settings, database: Database, tenant: Tenant
 ) -> None:
     site = await make_site(
-        database, settings, tenant, consent=CONSENT, prechat={"name": "off", "email": "required"}
+        database,
+        settings,
+        tenant,
+        consent=CONSENT,
+        prechat={"name": "off", "email": "required"},
+        hours={"zone": "Europe/Berlin", "week": {}, "away": "We answer by e-mail."},
     )
     visitor = Visitor(client, site)
     await visitor.come()
+    assert "We answer by e-mail." in visitor.page
     assert 'href="https://shop.example/p"' in visitor.page
     answer = await visitor.send(text="Hello")
     assert (answer.status_code, "E-mail" in visitor.page) == (422, True)

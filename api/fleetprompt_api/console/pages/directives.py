@@ -15,7 +15,7 @@ from fleetprompt.tenants.keys import Scope
 from fleetprompt_api.auth import Platform, actor_of
 from fleetprompt_api.console.actions import shown_action
 from fleetprompt_api.console.guard import LOOKING, Visitor, page_router, problem_page
-from fleetprompt_api.console.page import render
+from fleetprompt_api.console.page import address_with, render
 from fleetprompt_api.console.people import people_in
 
 routes = page_router()
@@ -26,18 +26,26 @@ STATES = (
 _OPEN = frozenset({"requested", "awaiting_approval", "pending", "running"})
 _PAGE = 50
 _LOG_LINES = 200
+_LONGEST = 256
 
 
 @routes.api_route("/directives", methods=LOOKING)
 async def read_directives(
-    visitor: Visitor, platform: Platform, state: str = "", before: UUID | None = None
+    visitor: Visitor,
+    platform: Platform,
+    state: str = "",
+    type: str = "",  # noqa: A002 - the form's word
+    before: UUID | None = None,
 ) -> Response:
-    """Directives of one state or of all, newest first."""
+    """Directives of one state and type or of all, newest first."""
     identity = visitor.identity
     identity.require(Scope.DIRECTIVES_READ)
     chosen = state if state in STATES else None
+    wanted = type.strip()[:_LONGEST].replace("\x00", "") or None
     async with platform.database.tenant(identity.tenant.schema) as session:
-        found = await service.list_directives(session, state=chosen, before=before, limit=_PAGE)
+        found = await service.list_directives(
+            session, state=chosen, kind=wanted, before=before, limit=_PAGE
+        )
     return render(
         "directives.html",
         visitor=visitor,
@@ -47,7 +55,15 @@ async def read_directives(
         people=await people_in(platform.database, identity.tenant, [one.actor for one in found]),
         states=STATES,
         state=chosen,
-        older=found[-1].id if len(found) == _PAGE else None,
+        type=wanted or "",
+        types=sorted(directive_types()),
+        tabs={
+            one: address_with("/console/directives", state=one, type=wanted)
+            for one in (None, *STATES)
+        },
+        older=address_with("/console/directives", state=chosen, type=wanted, before=found[-1].id)
+        if len(found) == _PAGE
+        else None,
     )
 
 

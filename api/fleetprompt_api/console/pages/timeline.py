@@ -119,7 +119,7 @@ def _state(entry: Entry) -> str:
 
 
 def _pages(entry: Entry) -> dict[str, str]:
-    """Where to read on: the console's own pages, Dagster's, and the JSON of what has no page."""
+    """Where to read on: the console's own pages, and Dagster's."""
     detail, pages = entry.detail, {}
     if entry.kind == "approval":
         pages["approval"] = f"/console/approvals/{detail.get('approval_id', entry.id)}"
@@ -128,6 +128,6 @@ def _pages(entry: Entry) -> dict[str, str]:
         pages["directive"] = f"/console/directives/{directive}"
     if "run" in entry.links:
         pages["Dagster run"] = entry.links["run"]
-    if entry.kind in ("signal", "execution") and "self" in entry.links:
-        pages["JSON"] = entry.links["self"]
+    if entry.kind in ("signal", "execution"):
+        pages[entry.kind] = f"/console/{entry.kind}s/{entry.id}"
     return pages

@@ -1,0 +1,9 @@
+"""The inbox of the website chat: visitors' conversations, for the people who answer them."""
+
+from fastapi import APIRouter
+
+from fleetprompt_api.console.pages.inbox import actions, conversation, conversations, events
+
+routes = APIRouter()
+for _part in (events, conversations, conversation, actions):
+    routes.include_router(_part.routes)
