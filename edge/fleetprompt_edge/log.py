@@ -6,13 +6,20 @@ never shown: they print whole lines of mail and whole addresses.
 
 import json
 import logging
+import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any, TextIO
 
 from fleetprompt_edge.clock import stamp
 from fleetprompt_edge.redaction import masked_for_log
 
+LOG_FILE = "connector.log"
+_LOG_BYTES = 1_000_000
 _LOUD = ("imapclient", "imaplib", "httpx", "httpcore", "keyring", "asyncio")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -53,17 +60,54 @@ class Formatter(logging.Formatter):
         return masked_for_log(str(value), self._secrets)
 
 
+class LogFile(RotatingFileHandler):
+    """The newest lines in a file that only its owner can read; what cannot be written is left out."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close it, though the last lines may not fit."""
+        with suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk must not stop the mail, and standard error has the line already."""
+
+
 def start(
-    connector_id: str, secrets: tuple[str, ...], *, debug: bool, stream: TextIO | None = None
+    connector_id: str,
+    secrets: tuple[str, ...],
+    *,
+    debug: bool,
+    stream: TextIO | None = None,
+    folder: Path | None = None,
 ) -> None:
-    """Log to standard error."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(Formatter(connector_id, secrets))
-    logger.handlers[:] = [handler]
+    """Log to standard error and, with ``folder``, the newest 1 to 2 MB to ``connector.log`` there."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream or sys.stderr)]
+    if folder is not None:
+        handlers.append(LogFile(folder / LOG_FILE, maxBytes=_LOG_BYTES, backupCount=1, delay=True))
+    for one in handlers:
+        one.setFormatter(Formatter(connector_id, secrets))
+    for former in logger.handlers:
+        former.close()
+    logger.handlers[:] = handlers
     logger.propagate = False
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def newest_lines(folder: Path, most: int) -> list[str]:
+    """The newest lines of the log file, oldest first."""
+    lines: list[str] = []
+    for name in (f"{LOG_FILE}.1", LOG_FILE):
+        try:
+            lines += (folder / name).read_text("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            continue
+    return lines[-most:]
 
 
 def _trace(record: logging.LogRecord) -> list[str]:

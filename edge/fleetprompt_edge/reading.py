@@ -35,6 +35,11 @@ def default_path() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "fleetprompt-edge" / "profile.toml"
 
 
+def profile_path(named: str | None) -> Path:
+    """The file that was named on the command line, else the usual one."""
+    return Path(named).expanduser() if named else default_path()
+
+
 def load(path: Path) -> tuple[Profile, frozenset[str]]:
     """The profile and the dotted keys that the file sets; ``ProfileError`` with all problems."""
     try:

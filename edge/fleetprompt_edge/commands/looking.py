@@ -13,7 +13,6 @@ from fleetprompt_edge.commands.shared import (
     OK,
     TO_MEND,
     UNHEALTHY,
-    answer,
     answering,
     moment,
     opened,
@@ -30,6 +29,7 @@ from fleetprompt_edge.mail.headers import Headers
 from fleetprompt_edge.mail.identity import identity
 from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.store import Store
+from fleetprompt_edge.telling import tell
 
 
 @answering
@@ -40,7 +40,7 @@ def explain(asked: argparse.Namespace) -> int:
         session.examine(asked.folder)
         heads = session.heads([asked.uid])
         if asked.uid not in heads:
-            answer(asked, {"ok": False}, f"No mail has the UID {asked.uid} in {asked.folder}.")
+            tell(asked, {"ok": False}, f"No mail has the UID {asked.uid} in {asked.folder}.")
             return TO_MEND
         head = heads[asked.uid]
         headers = Headers(head.header)
@@ -57,7 +57,7 @@ def explain(asked: argparse.Namespace) -> int:
         key = signals.dedupe_key(mail, lambda _: False)
         signal = signals.received(mail, key, SystemClock().now())
     content = {"ok": True, "bytes": len(signal.body.encode()), "signal": json.loads(signal.body)}
-    answer(asked, content, json.dumps(content["signal"], indent=2, ensure_ascii=False))
+    tell(asked, content, json.dumps(content["signal"], indent=2, ensure_ascii=False))
     return OK
 
 
@@ -81,7 +81,7 @@ def audit(asked: argparse.Namespace) -> int:
     lines += [f"missing: {one['folder']} UID {one['uid']}, {one['arrived']}" for one in missing]
     lines.append("Nothing is missing." if complete else f"{len(missing)} mails are missing.")
     content = {"ok": complete, "since": moment(asked.since), "counts": counts, "missing": missing}
-    answer(asked, content, "\n".join(lines))
+    tell(asked, content, "\n".join(lines))
     return OK if complete else UNHEALTHY
 
 

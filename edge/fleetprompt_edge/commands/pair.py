@@ -7,21 +7,26 @@
 
 import argparse
 import getpass
-import socket
-import ssl
 import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fleetprompt_edge import vault
+from fleetprompt_edge.bridge_servers import (
+    FIRST_IMAP_PORT,
+    FIRST_SMTP_PORT,
+    IMAP_GREETING,
+    SMTP_GREETING,
+    find,
+    shown_certificate,
+)
 from fleetprompt_edge.clock import SystemClock
-from fleetprompt_edge.commands.doctor import shown_certificate
-from fleetprompt_edge.commands.shared import OK, answer, answering, opened
+from fleetprompt_edge.commands.shared import OK, answering, opened
 from fleetprompt_edge.commands.working import knock
 from fleetprompt_edge.envelope import Writer
-from fleetprompt_edge.errors import BridgeDownError, CertificateError, EdgeError, SecretError
+from fleetprompt_edge.errors import CertificateError, EdgeError, SecretError
 from fleetprompt_edge.new_file import write_private
 from fleetprompt_edge.places import state_folder
 from fleetprompt_edge.profile import (
@@ -38,30 +43,21 @@ from fleetprompt_edge.profile import (
     Smtp,
     read_option,
 )
-from fleetprompt_edge.reading import Problem, ProfileError, default_path, load
+from fleetprompt_edge.reading import Problem, ProfileError, load, profile_path
 from fleetprompt_edge.running.health import Health as Wellbeing
 from fleetprompt_edge.running.post import Heart
+from fleetprompt_edge.telling import tell
 from fleetprompt_edge.toml_text import flat, new_profile
 from fleetprompt_edge.upload.pairing import exchange
 from fleetprompt_edge.upload.platform import Platform
 from fleetprompt_edge.upload.uploader import Uploader
 from fleetprompt_edge.vault.file import new_key
 
-_HOST = "127.0.0.1"
-_NEAR = 11  # ports that Bridge may have taken, beginning with its first choice
-
-
-class Place(NamedTuple):
-    """Where a server of Bridge's was found, and its connection mode."""
-
-    port: int
-    tls: str
-
 
 @answering
 def pair(asked: argparse.Namespace) -> int:
     """Make a profile and a key of a code."""
-    path = Path(asked.profile).expanduser() if asked.profile else default_path()
+    path = profile_path(asked.profile)
     known = path.exists()
     profile = load(path)[0] if known else _new(asked, path)
     # Said now rather than after the code is used up.
@@ -106,7 +102,7 @@ def pair(asked: argparse.Namespace) -> int:
         *([paired.warning] if paired.warning else []),
         "Now run `fleetprompt-edge run`.",
     ]
-    answer(asked, content, "\n".join(words))
+    tell(asked, content, "\n".join(words))
     return OK
 
 
@@ -124,8 +120,8 @@ def _new(asked: argparse.Namespace, path: Path) -> Profile:
             problems.append(Problem(f"--{argument}", str(error)))
     if problems:
         raise ProfileError(path, problems)
-    imap = _found(asked.imap_port, 1143, b"* OK", "IMAP")
-    smtp = _found(asked.smtp_port, 1025, b"220", "SMTP")
+    imap = find(asked.imap_port, FIRST_IMAP_PORT, IMAP_GREETING, "IMAP")
+    smtp = find(asked.smtp_port, FIRST_SMTP_PORT, SMTP_GREETING, "SMTP")
     key_file = None
     if asked.key_file:
         key_file = Path(asked.key_file).expanduser().absolute()
@@ -150,44 +146,11 @@ def _new(asked: argparse.Namespace, path: Path) -> Profile:
     )
 
 
-def _found(given: int | None, first: int, greeting: bytes, name: str) -> Place:
-    for port in [given] if given else range(first, first + _NEAR):
-        mode = _mode(port, greeting)
-        if mode is not None:
-            return Place(port, mode)
-    where = str(given) if given else f"{first} to {first + _NEAR - 1}"
-    raise BridgeDownError(
-        f"Bridge's {name} server was not found on {_HOST}, port {where}.",
-        remedy=f"Start Bridge and log in; if it shows another port, say so: --{name.lower()}-port.",
-    )
-
-
-def _mode(port: int, greeting: bytes) -> str | None:
-    """The connection mode of what listens there, if it is what is looked for."""
-    try:
-        with socket.create_connection((_HOST, port), timeout=2) as connection:
-            try:
-                if connection.recv(64).startswith(greeting):
-                    return "starttls"
-            except TimeoutError:
-                pass
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        with (
-            socket.create_connection((_HOST, port), timeout=2) as connection,
-            context.wrap_socket(connection) as secure,
-        ):
-            return "implicit" if secure.recv(64).startswith(greeting) else None
-    except OSError:
-        return None
-
-
 def _pinned(asked: argparse.Namespace, profile: Profile) -> Profile:
     """The profile with the certificate that is shown, once the owner agrees to it."""
     if profile.bridge.certificate_sha256 is not None:
         return profile
-    shown = shown_certificate(profile)
+    shown = shown_certificate(profile.bridge.imap)
     expected = asked.fingerprint
     if expected is not None:
         if read_option("bridge.certificate_sha256", expected) != shown:

@@ -5,12 +5,12 @@ import argparse
 from fleetprompt_edge.commands.shared import (
     OK,
     TO_MEND,
-    answer,
     answering,
     moment,
     opened,
     profile_of,
 )
+from fleetprompt_edge.telling import tell
 
 
 @answering
@@ -34,7 +34,7 @@ def show(asked: argparse.Namespace) -> int:
         f"refused {one.seq}  {moment(one.refused_at)}  {one.type}  {one.problem}: {one.detail}"
         for one in dead
     ]
-    answer(asked, content, "\n".join(lines))
+    tell(asked, content, "\n".join(lines))
     return OK
 
 
@@ -68,13 +68,13 @@ def backfill(asked: argparse.Namespace) -> int:
             store.ledger.ask_backfill(one.id, asked.since)
     names = [one.name for one in watched]
     if not names:
-        answer(
+        tell(
             asked,
             {"ok": False, "folders": []},
             "No such folder was ever looked at. Start the connector once, then ask again.",
         )
         return TO_MEND
-    answer(
+    tell(
         asked,
         {"ok": True, "folders": names, "since": moment(asked.since)},
         f"Mail since {moment(asked.since)} in {', '.join(names)} will be told at the next look.",
@@ -84,5 +84,5 @@ def backfill(asked: argparse.Namespace) -> int:
 
 def _counted(asked: argparse.Namespace, count: int, what: str) -> int:
     done = count > 0 or asked.seq is None
-    answer(asked, {"ok": done, "signals": count}, f"{count} signals {what}.")
+    tell(asked, {"ok": done, "signals": count}, f"{count} signals {what}.")
     return OK if done else TO_MEND

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from fleetprompt_edge import vault
-from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answer, answering, profile_of
+from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answering, profile_of
 from fleetprompt_edge.errors import SecretError
+from fleetprompt_edge.telling import tell
 from fleetprompt_edge.vault.file import new_key as write_new_key
 
 
@@ -25,7 +26,7 @@ def put(asked: argparse.Namespace) -> int:
     # systemd's credentials are read only; where there is another place, that one is meant.
     place = next((one for one in chosen if one.label != "systemd credentials"), chosen[0])
     place.put(asked.name, value)
-    answer(
+    tell(
         asked,
         {"ok": True, "name": asked.name, "place": place.label},
         f"Stored {asked.name} in the {place.label} and read it back.",
@@ -46,7 +47,7 @@ def show(asked: argparse.Namespace) -> int:
                 break
     complete = all(places.values())
     words = "\n".join(f"{name}: {place or 'missing'}" for name, place in places.items())
-    answer(asked, {"ok": complete, "secrets": places}, words)
+    tell(asked, {"ok": complete, "secrets": places}, words)
     return OK if complete else UNHEALTHY
 
 
@@ -60,7 +61,7 @@ def remove(asked: argparse.Namespace) -> int:
         if one.label != "systemd credentials" and one.remove(asked.name)
     ]
     words = f"Removed {asked.name} from the {removed[0]}." if removed else "It was not there."
-    answer(asked, {"ok": True, "removed_from": removed}, words)
+    tell(asked, {"ok": True, "removed_from": removed}, words)
     return OK
 
 
@@ -69,5 +70,5 @@ def new_key(asked: argparse.Namespace) -> int:
     """Make the key of the encrypted file."""
     path = Path(asked.path).expanduser()
     write_new_key(path)
-    answer(asked, {"ok": True, "path": str(path)}, f"Wrote {path}. Set secrets.key_file to it.")
+    tell(asked, {"ok": True, "path": str(path)}, f"Wrote {path}. Set secrets.key_file to it.")
     return OK

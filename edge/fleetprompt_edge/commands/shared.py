@@ -1,20 +1,19 @@
 """What the commands share: the profile, the store, answering, and what an exit code means."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from fleetprompt_edge.clock import stamp
 from fleetprompt_edge.errors import EdgeError, ProfileBusyError, StoreError
 from fleetprompt_edge.places import state_folder
 from fleetprompt_edge.profile import Profile
-from fleetprompt_edge.reading import default_path, load
+from fleetprompt_edge.reading import load, profile_path
 from fleetprompt_edge.store import Store
+from fleetprompt_edge.telling import tell
 
 OK = 0
 UNHEALTHY = 1
@@ -25,8 +24,7 @@ BUSY = 4
 
 def profile_of(asked: argparse.Namespace) -> tuple[Profile, Path]:
     """The profile and its state folder; ``ProfileError`` if it cannot be used."""
-    path = Path(asked.profile).expanduser() if asked.profile else default_path()
-    profile, _ = load(path)
+    profile, _ = load(profile_path(asked.profile))
     return profile, state_folder(profile)
 
 
@@ -35,14 +33,6 @@ def opened(folder: Path) -> Iterator[Store]:
     """The store, beside a connector that may be running."""
     with Store(folder) as store:
         yield store
-
-
-def answer(asked: argparse.Namespace, content: dict[str, Any], words: str) -> None:
-    """Say it: in words, or as one JSON object."""
-    if getattr(asked, "json", False):
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(words.rstrip("\n") + "\n")
 
 
 def answering(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -57,10 +47,7 @@ def answering(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
                 "error": {"kind": error.kind, "code": error.code, "message": error.message},
                 "remedy": error.remedy,
             }
-            if getattr(asked, "json", False):
-                answer(asked, content, "")
-            else:
-                sys.stderr.write(f"{error.message}\n{error.remedy}".rstrip() + "\n")
+            tell(asked, content, f"{error.message}\n{error.remedy}", file=sys.stderr)
             if isinstance(error, StoreError):
                 return STORE_FAILED
             return BUSY if isinstance(error, ProfileBusyError) else TO_MEND

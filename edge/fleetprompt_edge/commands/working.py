@@ -1,28 +1,27 @@
-"""``run`` and ``status``."""
+"""``run``, ``status`` and ``debug``."""
 
 import argparse
-import json
 import signal
-from datetime import UTC, datetime
+import time
 
 from fleetprompt_edge import __version__, log, vault
 from fleetprompt_edge.clock import SystemClock
-from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answer, answering, opened, profile_of
+from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answering, moment, opened, profile_of
+from fleetprompt_edge.condition import Condition, condition
 from fleetprompt_edge.imap.connection import BridgeSession
 from fleetprompt_edge.mail.signals import wanted_headers
 from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.running.connector import Connector
-from fleetprompt_edge.running.health import PROBLEMS
-from fleetprompt_edge.running.watch import LAST_POLL
 from fleetprompt_edge.sending.smtp import Courier
+from fleetprompt_edge.service.keeper import DEBUG_UNTIL, Keeper
+from fleetprompt_edge.service.notice import Notice
 from fleetprompt_edge.store import ProfileLock
-from fleetprompt_edge.store.lock import running_process
+from fleetprompt_edge.telling import tell
 from fleetprompt_edge.upload.platform import Platform
 
 # IDLE goes on for so long before the folder is looked at anyway, which is also when a dead connection
 # and a backfill that was asked for are noticed.
 _IDLE_SECONDS = 60.0
-_SILENT = 3  # heartbeats that a running connector may miss
 
 
 def knock(profile: Profile, password: str) -> BridgeSession:
@@ -47,9 +46,9 @@ def run(asked: argparse.Namespace) -> int:
     profile, folder = profile_of(asked)
     password = vault.read(profile, folder, vault.BRIDGE_PASSWORD)
     key = vault.read(profile, folder, vault.API_KEY)
-    log.start(profile.connector_id, (password, key), debug=asked.debug)
     clock = SystemClock()
     with ProfileLock(folder), opened(folder) as store:
+        log.start(profile.connector_id, (password, key), debug=asked.debug, folder=folder)
         platform = Platform(profile.fleetprompt.base_url, key, clock)
         courier = Courier(profile, password, clock)
         connector = Connector(
@@ -58,7 +57,12 @@ def run(asked: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: connector.stop())
         log.logger.info("started", extra={"version": __version__, "state": str(folder)})
-        connector.run()
+        keeper = Keeper(store, Notice(), clock, debug=asked.debug)
+        keeper.start()
+        try:
+            connector.run()
+        finally:
+            keeper.stop()
     return OK
 
 
@@ -66,67 +70,42 @@ def run(asked: argparse.Namespace) -> int:
 def status(asked: argparse.Namespace) -> int:
     """How the connector is; the exit code says whether it is well."""
     profile, folder = profile_of(asked)
-    process = running_process(folder)
-    with opened(folder) as store, store.transaction():
-        found = [json.loads(text) for text in store.notes.under(PROBLEMS).values()]
-        polls = store.notes.under(LAST_POLL)
-        backlog = store.queue.backlog()
-        mails = store.ledger.counts()
-        alive_at = store.notes.get("alive_at")
-        last_post = store.notes.get("last_post")
-    if process is None:
-        found.insert(
-            0,
-            {
-                "place": "connector",
-                "code": "not_running",
-                "message": "It is not running.",
-                "remedy": "Start it: `fleetprompt-edge run`.",
-            },
+    if asked.page:
+        from fleetprompt_edge.page.server import show
+
+        return show(
+            profile,
+            folder,
+            minutes=asked.minutes,
+            say=lambda text: tell(asked, {"url": text}, text),
         )
-    elif alive_at and _age(alive_at) > _SILENT * profile.health.heartbeat_interval_seconds:
-        found.insert(
-            0,
-            {
-                "place": "connector",
-                "code": "silent",
-                "message": f"It runs and has not beaten its heart since {alive_at}.",
-                "remedy": "See its logs; restart it.",
-            },
-        )
-    if backlog.dead_letters:
-        found.append(
-            {
-                "place": "queue",
-                "code": "dead_letters",
-                "message": f"FleetPrompt refused {backlog.dead_letters} signals.",
-                "remedy": "See them: `fleetprompt-edge queue list`.",
-            }
-        )
-    healthy = not found
-    content = {
-        "ok": healthy,
-        "version": __version__,
-        "process": process,
-        "connector_id": profile.connector_id,
-        "state": str(folder),
-        "last_poll_at": polls,
-        "last_post_at": last_post,
-        "queue": {"signals": backlog.signals, "bytes": backlog.bytes},
-        "dead_letters": backlog.dead_letters,
-        "mails": mails,
-        "problems": found,
-    }
-    lines = ["well" if healthy else "not well"]
-    lines += [
-        f"- {one['place']}: {one['message']} {one.get('remedy', '')}".rstrip() for one in found
+    found = condition(profile, folder)
+    tell(asked, found.content(), "\n".join(_lines(found)))
+    return OK if found.well else UNHEALTHY
+
+
+def _lines(found: Condition) -> list[str]:
+    return [
+        "well" if found.well else "not well",
+        *(
+            f"- {one['place']}: {one['message']} {one.get('remedy', '')}".rstrip()
+            for one in found.problems
+        ),
+        *(f"last look at {name}: {at}" for name, at in found.last_poll_at.items()),
+        f"last post: {found.last_post_at or 'never'}; {found.queue['signals']} signals wait",
     ]
-    lines += [f"last look at {name}: {at}" for name, at in polls.items()]
-    lines.append(f"last post: {last_post or 'never'}; {backlog.signals} signals wait")
-    answer(asked, content, "\n".join(lines))
-    return OK if healthy else UNHEALTHY
 
 
-def _age(stamped: str) -> float:
-    then = datetime.fromisoformat(stamped.replace("Z", "+00:00"))
-    return (datetime.now(UTC) - then).total_seconds()
+@answering
+def debug(asked: argparse.Namespace) -> int:
+    """Turn debug logs of a running connector on for a while, or off."""
+    _, folder = profile_of(asked)
+    until = int(time.time()) + asked.minutes * 60 if asked.switch == "on" else None
+    with opened(folder) as store, store.transaction():
+        if until is None:
+            store.notes.remove(DEBUG_UNTIL)
+        else:
+            store.notes.put(DEBUG_UNTIL, str(until))
+    words = f"Debug logs are on until {moment(until)}." if until else "Debug logs are off."
+    tell(asked, {"ok": True, "debug_until": moment(until)}, words)
+    return OK

@@ -37,7 +37,7 @@ class Vault(Protocol):
 def vaults(profile: Profile, folder: Path) -> list[Vault]:
     """The places that the profile allows and that exist here, first choice first."""
     from fleetprompt_edge.vault.credentials import CredentialVault
-    from fleetprompt_edge.vault.file import FileVault
+    from fleetprompt_edge.vault.file import FileVault, key_file_of
     from fleetprompt_edge.vault.ring import RingVault, real_backend
 
     chosen = profile.secrets.store
@@ -46,9 +46,9 @@ def vaults(profile: Profile, folder: Path) -> list[Vault]:
         found.append(CredentialVault(Path(os.environ["CREDENTIALS_DIRECTORY"])))
     if chosen == "keyring" or (chosen == "auto" and real_backend() is not None):
         found.append(RingVault(profile.connector_id))
-    key_file = profile.secrets.key_file or os.environ.get("FLEETPROMPT_EDGE_KEY_FILE")
+    key_file = key_file_of(profile)
     if chosen == "file" or (chosen == "auto" and key_file):
-        found.append(FileVault(folder, Path(key_file) if key_file else None))
+        found.append(FileVault(folder, key_file))
     if not found:
         raise SecretError(
             "There is no safe place for secrets: no keyring, no systemd credentials, no key file.",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fleetprompt_edge.errors import SecretError
 from fleetprompt_edge.new_file import write_private
+from fleetprompt_edge.profile import Profile
 
 _FILE = "secrets.enc"
 _CREDENTIAL = "secrets-key"
@@ -25,6 +26,19 @@ def new_key(path: Path) -> None:
         write_private(path, base64.b64encode(os.urandom(_KEY_BYTES)).decode() + "\n")
     except OSError as error:
         raise SecretError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def key_file_of(profile: Profile) -> Path | None:
+    """The file with the key, as the profile or the environment names it."""
+    named = profile.secrets.key_file or os.environ.get("FLEETPROMPT_EDGE_KEY_FILE")
+    return Path(named).expanduser() if named else None
+
+
+def _handed_over() -> Path | None:
+    """The key as systemd hands it over, if it does."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder) / _CREDENTIAL if folder else None
+    return path if path is not None and path.exists() else None
 
 
 class FileVault:
@@ -81,10 +95,8 @@ class FileVault:
         return True
 
     def _key(self) -> bytes:
-        handed = os.environ.get("CREDENTIALS_DIRECTORY")
-        path = Path(handed) / _CREDENTIAL if handed else self._key_file
-        if path is None or (not path.exists() and self._key_file is not None):
-            path = self._key_file
+        handed = _handed_over()
+        path = handed or self._key_file
         if path is None:
             raise SecretError(
                 "There is no key for the encrypted file.",
@@ -96,13 +108,18 @@ class FileVault:
                 remedy="Move it out of the state folder and set secrets.key_file to it.",
             )
         try:
-            if os.name == "posix" and path.stat().st_mode & 0o077:
+            # What systemd hands over may show rights of a group that it gives to this service alone.
+            if os.name == "posix" and handed is None and path.stat().st_mode & 0o077:
                 raise SecretError(
                     f"Others can read the key file {path}.", remedy=f"`chmod 600 {path}`"
                 )
             key = base64.b64decode(path.read_text(encoding="ascii"), validate=False)
         except (OSError, UnicodeError, binascii.Error) as error:
-            raise SecretError(f"The key file {path} cannot be read.") from error
+            raise SecretError(
+                f"The key file {path} cannot be read.",
+                remedy="Put it back from a backup; or make one with `fleetprompt-edge secrets new-key` "
+                "and store both secrets again.",
+            ) from error
         if len(key) != _KEY_BYTES:
             raise SecretError(
                 f"{path} holds no key.", remedy="`fleetprompt-edge secrets new-key PATH`"

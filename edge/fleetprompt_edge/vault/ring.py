@@ -96,6 +96,8 @@ def _limited(call: Callable[[], T]) -> T:
             f"The keyring did not answer within {LIMIT:g} s; it is probably locked.",
             remedy="Unlock it, or use systemd credentials or a key file.",
         ) from None
+    if not worked and found == keyring.errors.KeyringLocked.__name__:
+        raise SecretError("The keyring is locked.", remedy="Unlock it and try again.")
     if not worked:
         raise SecretError(f"The keyring failed ({found}).", remedy="Unlock it and try again.")
     return found  # type: ignore[no-any-return]

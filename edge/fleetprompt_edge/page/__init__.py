@@ -1,0 +1,1 @@
+"""A page that shows, on this machine alone, how the connector is."""

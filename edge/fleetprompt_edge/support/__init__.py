@@ -1,0 +1,1 @@
+"""What support needs to see, and nothing that it must not."""
