@@ -112,6 +112,9 @@ async def uninstall(context: HandlerContext, params: InstallationParams) -> dict
                 ScheduleSlot.installation_id == installation.id, ScheduleSlot.state == "planned"
             )
         )
+        when_removed = getattr(registry.handlers_of(installation.package), "when_removed", None)
+        if when_removed is not None:
+            await when_removed(session, context)
         await tell(session, "uninstall.completed", installation, context.directive)
         await session.delete(installation)
     return {"installation_id": str(params.installation_id), "state": "removed"}

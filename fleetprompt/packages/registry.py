@@ -50,7 +50,8 @@ class HandlersModule(Protocol):
     directive requests, called in the transaction that stores the signal
     (``fleetprompt.signals.handlers``). ``DIRECTIVE_TYPES``: the directives that the package
     performs (``fleetprompt.directives.types``). It may also hold ``OPERATIONS``, what its
-    installations can be asked to do (``fleetprompt.packages.operations``).
+    installations can be asked to do (``fleetprompt.packages.operations``), and
+    ``when_removed(session, context)``, what else ends in the transaction that uninstalls it.
     """
 
     signal_handlers: Mapping[str, Callable[..., Any]]

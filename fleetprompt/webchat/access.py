@@ -1,7 +1,8 @@
 """Who asks in a visitor's request, and how much may come from there."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,13 +13,16 @@ from fleetprompt.webchat.sites import Site
 from fleetprompt.webchat.work import bits_for, read_proof, required
 
 _MINUTE, _HOUR = 60, 3600
+# Longer than vendors let an answer live (Turnstile 5 minutes, hCaptcha 2).
+_CAPTCHA_LIFE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A visitor on one of the site's pages, at this moment; ``answer`` is that to a challenge.
 
-    ``expires_at`` is when the token ends, in Unix seconds.
+    ``expires_at`` is when the token ends, in Unix seconds. ``solved``: the answer is one to the tenant's
+    CAPTCHA, and its vendor says that it holds.
     """
 
     site: Site
@@ -28,6 +32,7 @@ class Guest:
     expires_at: int
     now: datetime
     answer: str | None = None
+    solved: bool = False
 
     async def address_hash(self, session: AsyncSession) -> str:
         """The visitor's network, under the day's salt."""
@@ -79,6 +84,9 @@ class Guest:
 
         What was asked is what counts: others may have come since and made the next one harder.
         """
+        if self.solved and self.answer is not None:
+            name = f"captcha:{sha256(self.answer.encode()).hexdigest()}"
+            return await use_once(session, name, self.now + _CAPTCHA_LIFE)
         for secret in self.site.token_secrets.values():
             proof = read_proof(self.answer, secret.content, self.site.id, self.visitor_id, self.now)
             if proof is not None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import Role
 from fleetprompt.directives.handling import HandlerContext
@@ -17,17 +18,26 @@ from fleetprompt.errors import ConversationClosedError
 from fleetprompt.ids import new_id
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.webchat import conversations, registration
-from fleetprompt.webchat.escalation import ESCALATE_TO_MATTERMOST
+from fleetprompt.webchat.email import (
+    SETTLE,
+    EmailEscalationParams,
+    SettleParams,
+    escalate_by_email,
+    settle_by_connector,
+)
+from fleetprompt.webchat.escalation import ESCALATE_TO_EMAIL, ESCALATE_TO_MATTERMOST
+from fleetprompt.webchat.escalation_outcomes import escalation_failed
 from fleetprompt.webchat.inbox import get_conversation
-from fleetprompt.webchat.mattermost import EscalateParams, escalate, escalation_failed
+from fleetprompt.webchat.mattermost import EscalateParams, escalate
 from fleetprompt.webchat.messages import add_message
-from fleetprompt.webchat.models import ChatMessage
+from fleetprompt.webchat.models import ChatMessage, ChatSite
 from fleetprompt.webchat.notices import Place, announce
 from fleetprompt.webchat.origins import allowed_origin
-from fleetprompt.webchat.registration import Mode
+from fleetprompt.webchat.personal_data import personal_data_at
 from fleetprompt.webchat.site_secrets import Purpose
 from fleetprompt.webchat.site_settings import Line, SiteSettings
 from fleetprompt.webchat.telling import message_data, tell
+from fleetprompt.webchat.tenant_settings import Mode, tenant_chat
 from fleetprompt.webchat.text import TEXT_LIMIT, message_text
 
 _TEAM: frozenset[Role] = frozenset({"owner", "admin", "member"})
@@ -42,12 +52,15 @@ class SiteParams(DirectiveParams):
 
 
 class RegisterParams(DirectiveParams):
-    """A site as it shall be; ``site_id`` of one that is there, to change it or switch it on again."""
+    """A site as it shall be; ``site_id`` of one that is there, to change it or switch it on again.
+
+    Without ``mode`` a site keeps its own, and a new one has the tenant's.
+    """
 
     site_id: UUID | None = None
     name: Line
     origins: Annotated[list[Origin], Field(max_length=50)]
-    mode: Mode = "native"
+    mode: Mode | None = None
     settings: SiteSettings = SiteSettings()
 
 
@@ -74,8 +87,10 @@ async def register_site(context: HandlerContext, params: RegisterParams) -> dict
     """Make the site with a public key and secrets, or bring it up to date."""
     data_key = await context.vault.current_key(context.tenant)
     async with context.database.tenant(context.tenant.schema) as session:
+        mode = params.mode
         if params.site_id is not None:
-            await registration.get_site(session, params.site_id, lock=True)
+            known = await registration.get_site(session, params.site_id, lock=True)
+            mode = mode or registration.mode_of(known)
         site, _ = await registration.register(
             session,
             context.tenant,
@@ -84,7 +99,7 @@ async def register_site(context: HandlerContext, params: RegisterParams) -> dict
             name=params.name,
             origins=params.origins,
             settings=params.settings,
-            mode=params.mode,
+            mode=mode or (await tenant_chat(session)).settings.mode,
         )
         await emit(session, _about_site(context, "registered", site.id))
     return {"site_id": str(site.id)}
@@ -110,10 +125,14 @@ async def rotate_secret(context: HandlerContext, params: RotateParams) -> dict[s
 async def disable_site(context: HandlerContext, params: SiteParams) -> dict[str, Any]:
     """Switch a site off; its visitors are refused within a second, what they said stays."""
     async with context.database.tenant(context.tenant.schema) as session:
-        site = await registration.get_site(session, params.site_id, lock=True)
-        site.status = "disabled"
-        await emit(session, _about_site(context, "disabled", site.id))
+        await switch_off(session, context, await registration.get_site(session, params.site_id))
     return {"site_id": str(params.site_id), "status": "disabled"}
+
+
+async def switch_off(session: AsyncSession, context: HandlerContext, site: ChatSite) -> None:
+    """Refuse the site's key from now on, and tell of it once for each directive."""
+    site.status = "disabled"
+    await emit(session, _about_site(context, "disabled", site.id))
 
 
 async def send_reply(context: HandlerContext, params: ReplyParams) -> dict[str, Any]:
@@ -130,7 +149,7 @@ async def send_reply(context: HandlerContext, params: ReplyParams) -> dict[str, 
             if conversation.status != "open":
                 raise ConversationClosedError
             site = await registration.get_site(session, conversation.site_id)
-            settings = SiteSettings.model_validate(site.settings)
+            signals = (await personal_data_at(session, site)).signals
             message = ChatMessage(
                 id=new_id(),
                 conversation_id=conversation.id,
@@ -147,7 +166,7 @@ async def send_reply(context: HandlerContext, params: ReplyParams) -> dict[str, 
                 "reply.sent",
                 conversation,
                 {
-                    **message_data(message, with_content=settings.content_in_signals),
+                    **message_data(message, with_content=signals.words),
                     "author": params.author,
                 },
                 dedupe_key=f"webchat_reply:{context.directive.id}",
@@ -183,7 +202,7 @@ def _about_site(context: HandlerContext, what: str, site_id: UUID) -> NewSignal:
         subject_id=str(site_id),
         correlation_id=context.directive.correlation_id,
         causation_id=f"directive:{context.directive.id}",
-        dedupe_key=f"webchat_site:{context.directive.id}",
+        dedupe_key=f"webchat_site:{context.directive.id}:{site_id}",
         data={"site_id": str(site_id)},
     )
 
@@ -226,5 +245,21 @@ DIRECTIVE_TYPES = (
         roles=_TEAM,
         timeout=120.0,
         after_failure=escalation_failed,
+    ),
+    DirectiveType(
+        ESCALATE_TO_EMAIL,
+        "Mails a conversation to an address of the team, once for each address.",
+        EmailEscalationParams,
+        escalate_by_email,
+        roles=_TEAM,
+        timeout=180.0,
+        after_failure=escalation_failed,
+    ),
+    DirectiveType(
+        SETTLE,
+        "Ends an escalation by the word of the connector that mailed it; asked for by the platform alone.",
+        SettleParams,
+        settle_by_connector,
+        roles=frozenset(),
     ),
 )

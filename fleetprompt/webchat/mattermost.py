@@ -14,11 +14,10 @@ from fleetprompt import secrets
 from fleetprompt.directives.approvals.notices.setting import PROVIDER, Connection, connection_of
 from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.leases import ClaimedDirective
-from fleetprompt.directives.types import DirectiveParams, Failure
+from fleetprompt.directives.types import DirectiveParams
 from fleetprompt.errors import NotFoundError
 from fleetprompt.outbound import ledger
-from fleetprompt.outbound.delivery import Delivery
+from fleetprompt.outbound.delivery import Delivery, OnPosted
 from fleetprompt.outbound.transports.mattermost import (
     WebhookMessage,
     WebhookWay,
@@ -26,15 +25,17 @@ from fleetprompt.outbound.transports.mattermost import (
     plain,
 )
 from fleetprompt.packages.models import Installation
-from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.cipher import SealError
 from fleetprompt.webchat.escalation import mattermost_key
+from fleetprompt.webchat.escalation_outcomes import (
+    conversation_link,
+    first_words,
+    tell_outcome,
+)
 from fleetprompt.webchat.inbox import get_conversation
-from fleetprompt.webchat.messages import history
-from fleetprompt.webchat.models import ChatConversation, ChatMessage
+from fleetprompt.webchat.models import ChatConversation
+from fleetprompt.webchat.personal_data import Holding, personal_data_at
 from fleetprompt.webchat.registration import get_site
-from fleetprompt.webchat.site_settings import SiteSettings
-from fleetprompt.webchat.telling import tell
 
 _SHOWN = 300  # characters of the first message
 _NOT_CONNECTED = (
@@ -58,13 +59,59 @@ async def escalate(context: HandlerContext, params: EscalateParams) -> dict[str,
         conversation = await get_conversation(session, params.conversation_id)
         if conversation.status == "erased":
             return {"posted": False, "reason": "the conversation was erased"}
-        connection = await _connection(session, params)
+        connection = await connection_to(session, params.installation_id, params.channel)
         site = await get_site(session, conversation.site_id)
-        first = await history(session, conversation.id, 0, limit=1)
-        shown = SiteSettings.model_validate(site.settings).content_in_signals
-        text = _text(
-            site.name, conversation, first[0] if first and shown else None, _link(context, params)
+        first = await first_words(session, conversation)
+        holding = (await personal_data_at(session, site)).notices
+        link = conversation_link(context, conversation)
+        text = _text(site.name, conversation, first, holding, link)
+    key = mattermost_key(
+        context.tenant, params.conversation_id, params.installation_id, params.channel
+    )
+
+    async def posted(session: AsyncSession) -> None:
+        await tell_outcome(
+            session, context.directive, "notified", destination=connection.destination
         )
+
+    await post_once(context, connection, key, text, params.channel, posted)
+    return {"posted": True, "destination": connection.destination}
+
+
+def _text(
+    site: str, conversation: ChatConversation, first: str | None, holding: Holding, link: str
+) -> str:
+    """What visitors chose, names, addresses and words, is plain text in it: no mention and no link works."""
+    lines = [f"**Website chat**: somebody writes on {plain(site)}."]
+    if first is not None and holding.words:
+        who = (conversation.visitor_name or conversation.visitor_email) if holding.contact else None
+        said = plain(secrets.redact(first), _SHOWN)
+        lines.append(f"> {plain(who)}: {said}" if who else f"> {said}")
+    lines.append(f"[Open the conversation]({link})")
+    return "\n\n".join(lines)
+
+
+async def connection_to(
+    session: AsyncSession, installation_id: UUID, channel: str | None
+) -> Connection:
+    """The Mattermost connection of an installation; DirectiveFailed where it has none."""
+    installation = await session.get(Installation, installation_id)
+    if installation is not None:
+        found = await connection_of(session, installation, channel)
+        if found is not None:
+            return found
+    raise DirectiveFailed("auth", _NOT_CONNECTED)
+
+
+async def post_once(
+    context: HandlerContext,
+    connection: Connection,
+    dedupe_key: str,
+    text: str,
+    channel: str | None,
+    posted: OnPosted,
+) -> None:
+    """Post a text under its key; DirectiveFailed or OutcomeUnknown where it is not certainly there."""
     try:
         secret = await context.vault.open_credential(context.tenant, connection.credential_id)
     except (SealError, NotFoundError) as error:
@@ -73,9 +120,7 @@ async def escalate(context: HandlerContext, params: EscalateParams) -> dict[str,
         ) from None
     url = parse_webhook_url(secret.reveal(), allow_plain_http=context.settings.allow_plain_http)
     intent = ledger.Intent(
-        dedupe_key=mattermost_key(
-            context.tenant, params.conversation_id, params.installation_id, params.channel
-        ),
+        dedupe_key=dedupe_key,
         provider=PROVIDER,
         destination=connection.destination,
         content_sha256=sha256(text.encode()).hexdigest(),
@@ -83,65 +128,6 @@ async def escalate(context: HandlerContext, params: EscalateParams) -> dict[str,
         directive_id=context.directive.id,
         execution_id=context.execution.id,
     )
-
-    async def posted(session: AsyncSession) -> None:
-        await _tell(session, context.directive, "notified", destination=connection.destination)
-
-    way = WebhookWay(context.http, url, WebhookMessage(text=text, channel=params.channel))
+    way = WebhookWay(context.http, url, WebhookMessage(text=text, channel=channel))
     patience = context.settings.absence_seconds
-    await Delivery(context.database, schema, intent, way, posted, patience).deliver()
-    return {"posted": True, "destination": connection.destination}
-
-
-async def escalation_failed(
-    session: AsyncSession,
-    tenant: Tenant,
-    directive: ClaimedDirective,
-    params: EscalateParams,
-    failure: Failure,
-) -> None:
-    """Tell that a conversation did not reach the team, or that nobody knows whether it did."""
-    await _tell(
-        session,
-        directive,
-        "failed",
-        state=failure.state,
-        error_kind=failure.error_kind,
-        error_message=failure.message,
-    )
-
-
-async def _tell(session: AsyncSession, directive: ClaimedDirective, what: str, **data: str) -> None:
-    conversation = await get_conversation(session, UUID(directive.params["conversation_id"]))
-    await tell(
-        session,
-        f"escalation.{what}",
-        conversation,
-        {"directive_id": str(directive.id), "to": PROVIDER, **data},
-        dedupe_key=f"webchat_escalation_{what}:{directive.id}",
-        causation_id=f"directive:{directive.id}",
-    )
-
-
-async def _connection(session: AsyncSession, params: EscalateParams) -> Connection:
-    installation = await session.get(Installation, params.installation_id)
-    if installation is not None:
-        found = await connection_of(session, installation, params.channel)
-        if found is not None:
-            return found
-    raise DirectiveFailed("auth", _NOT_CONNECTED)
-
-
-def _link(context: HandlerContext, params: EscalateParams) -> str:
-    return f"{context.settings.api_url}/support/webchat/conversations/{params.conversation_id}"
-
-
-def _text(site: str, conversation: ChatConversation, first: ChatMessage | None, link: str) -> str:
-    """What visitors chose, names, addresses and words, is plain text in it: no mention and no link works."""
-    lines = [f"**Website chat**: somebody writes on {plain(site)}."]
-    if first is not None:
-        who = conversation.visitor_name or conversation.visitor_email
-        said = plain(secrets.redact(first.content or ""), _SHOWN)
-        lines.append(f"> {plain(who)}: {said}" if who else f"> {said}")
-    lines.append(f"[Open the conversation]({link})")
-    return "\n\n".join(lines)
+    await Delivery(context.database, context.tenant.schema, intent, way, posted, patience).deliver()

@@ -11,7 +11,7 @@ from fleetprompt.errors import ConversationClosedError, MessageMismatchError
 from fleetprompt.ids import new_id
 from fleetprompt.webchat.access import Guest
 from fleetprompt.webchat.conversations import check_consent, own_conversation
-from fleetprompt.webchat.escalation import notify_team
+from fleetprompt.webchat.escalation import by_itself, notify_team
 from fleetprompt.webchat.models import ChatConversation, ChatMessage
 from fleetprompt.webchat.telling import message_data, message_key, tell
 
@@ -62,16 +62,18 @@ async def receive(
         context={},
         inserted_at=guest.now,
     )
+    escalations = by_itself(site, conversation.id) if message.seq == 1 else []
+    asked_for = {"escalations": [one.as_json() for one in escalations]} if escalations else {}
     message.signal_id = await tell(
         session,
         "message.received",
         conversation,
-        message_data(message, with_content=site.settings.content_in_signals),
+        {**message_data(message, with_content=site.personal_data.signals.words), **asked_for},
         dedupe_key=message_key(site.tenant.slug, site.id, conversation.id, client_message_id),
     )
     add_message(session, conversation, message)
     conversation.waiting_since = conversation.waiting_since or guest.now
-    asked = await notify_team(session, site, conversation, message)
+    asked = await notify_team(session, site, conversation, message, escalations)
     return Received(message, duplicate=False, asked=asked)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import select
@@ -17,8 +16,7 @@ from fleetprompt.webchat.models import ChatSite, ChatSiteSecret, SiteKey
 from fleetprompt.webchat.origins import allowed_origin
 from fleetprompt.webchat.site_secrets import PURPOSES, Purpose, make_secret, retire_secret
 from fleetprompt.webchat.site_settings import SiteSettings
-
-Mode = Literal["native", "charla_embed"]
+from fleetprompt.webchat.tenant_settings import Mode
 
 
 async def register(
@@ -86,6 +84,11 @@ async def get_site(session: AsyncSession, site_id: UUID, *, lock: bool = False) 
     if found is None:
         raise NotFoundError(f"There is no site {site_id}.")
     return found
+
+
+def mode_of(site: ChatSite) -> Mode:
+    """Whose chat the site embeds."""
+    return "charla_embed" if site.mode == "charla_embed" else "native"
 
 
 async def list_sites(session: AsyncSession) -> list[ChatSite]:

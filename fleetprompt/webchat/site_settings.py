@@ -43,6 +43,7 @@ def _zone(name: str) -> str:
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
 Passage = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_plain)]
 Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+PropertyKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 Link = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_web_address)]
 
 
@@ -140,6 +141,13 @@ class SiteSettings(_Part):
         default=True, description="Whether signals hold what visitors write and who they are."
     )
     notify: Notify | None = None
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=3650,
+        description="Days after which conversations are erased; null for the tenant's own term.",
+    )
+    charla_property_key: PropertyKey | None = None
 
 
 _HEX = re.compile(r"#(..)(..)(..)")

@@ -17,8 +17,16 @@ from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.service import Vault
 from fleetprompt.webchat.hours import hours_view
 from fleetprompt.webchat.models import ChatSite, ChatSiteSecret
+from fleetprompt.webchat.personal_data import PersonalData, personal_data
 from fleetprompt.webchat.site_secrets import open_secret
-from fleetprompt.webchat.site_settings import Language, SiteSettings, Texts, text_colour_on
+from fleetprompt.webchat.site_settings import (
+    Language,
+    Notify,
+    SiteSettings,
+    Texts,
+    text_colour_on,
+)
+from fleetprompt.webchat.tenant_settings import TenantChat, tenant_chat
 from fleetprompt.webchat.tokens import LONGEST_LIFE, SigningSecret
 
 _MOST_KEPT = 10_000
@@ -43,6 +51,7 @@ class Site:
     active: bool
     origins: frozenset[str]
     settings: SiteSettings
+    chat: TenantChat
     token_secrets: dict[UUID, SigningSecret] = field(repr=False)
     visitor_secret: bytes = field(repr=False)
     identity_secret: bytes = field(repr=False)
@@ -51,6 +60,16 @@ class Site:
     def signing(self) -> SigningSecret:
         """The secret that new tokens are signed with."""
         return next(one for one in self.token_secrets.values() if one.retired_at is None)
+
+    @property
+    def notify(self) -> Notify | None:
+        """Where each conversation's first message is posted: as the site says, else the tenant."""
+        return self.settings.notify or self.chat.settings.notify
+
+    @property
+    def personal_data(self) -> PersonalData:
+        """What of visitors' words, names and addresses leaves their conversations."""
+        return personal_data(self.settings, self.chat.settings)
 
     def consent_view(self, language: str | None) -> dict[str, Any] | None:
         """What a visitor is asked to agree to, in the language where the site has it."""
@@ -131,6 +150,7 @@ class Sites:
             site = await session.get(ChatSite, row.site_id)
             if site is None:
                 raise NotFoundError("There is no such site.")
+            chat = await tenant_chat(session)
             stored = await session.scalars(
                 select(ChatSiteSecret).where(
                     ChatSiteSecret.site_id == site.id,
@@ -148,9 +168,10 @@ class Sites:
             key=site_key,
             tenant=tenant,
             name=site.name,
-            active=site.status == "active" and site.mode == "native",
+            active=site.status == "active" and site.mode == "native" and not chat.switched_off,
             origins=frozenset(site.origins),
             settings=SiteSettings.model_validate(site.settings),
+            chat=chat,
             token_secrets={
                 one.id: SigningSecret(one.id, opened[one.id], one.retired_at)
                 for one in secrets

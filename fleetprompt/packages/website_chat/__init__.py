@@ -1,0 +1,1 @@
+"""Website chat: visitors of a customer's website, answered by the team."""
