@@ -14,6 +14,7 @@ from fleetprompt_edge.store import ProfileLock, Store
 from fleetprompt_edge.store.ledger import Unreadable
 from fleetprompt_edge.store.lock import running_process
 from fleetprompt_edge.store.schema import STEPS
+from fleetprompt_edge.store.sends import Waiting
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -249,6 +250,30 @@ def test_trap_48_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="newer"):
         Store(tmp_path)
+
+
+@pytest.mark.parametrize("steps", range(1, len(STEPS)))
+def test_trap_48_an_older_database_keeps_what_is_on_its_way(tmp_path: Path, steps: int) -> None:
+    path = tmp_path / "connector.sqlite3"
+    connection = sqlite3.connect(path)
+    for step in STEPS[:steps]:
+        connection.executescript(step)
+    connection.execute(f"PRAGMA user_version = {steps}")
+    connection.execute("INSERT INTO folders VALUES (1, 'INBOX', 7, 5, 3, 100)")
+    connection.execute("INSERT INTO messages VALUES (1, x'aa', 'emitted', 100, 'key')")
+    connection.execute("INSERT INTO places VALUES (1, 5, 1)")
+    connection.execute("INSERT INTO queue VALUES (9, 'key', 'a.b.c', '{}', 2, 100)")
+    if steps > 1:
+        connection.execute("INSERT INTO reports VALUES ('d', 2, '{}')")
+    connection.commit()
+    connection.close()
+    with Store(tmp_path) as store, store.transaction():
+        assert [one.seq for one in store.queue.first(10, 100)] == [9]
+        assert store.ledger.at(1, 5) == (1, "emitted", "key")
+        waiting = [Waiting("d", 2, "{}")] if steps > 1 else []
+        assert store.sends.reports() == waiting
+        store.sends.put_report(Waiting("e", 1, "{}", "order:1"))
+        assert store.sends.reports() == [*waiting, Waiting("e", 1, "{}", "order:1")]
 
 
 class QueueAgainstAModel(RuleBasedStateMachine):

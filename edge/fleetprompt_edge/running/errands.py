@@ -83,8 +83,9 @@ class Errands:
         with self._store.transaction():
             waiting = self._store.sends.reports()
         for one in waiting:
+            state = None
             try:
-                self._platform.report(one.directive_id, one.body)
+                state = self._platform.report(one.directive_id, one.body)
             except PlatformRefusedError as error:
                 logger.warning(
                     "a report was refused",
@@ -92,6 +93,8 @@ class Errands:
                 )
             with self._store.transaction():
                 self._store.sends.drop_report(one)
+                if state == "failed":
+                    self._sender.given_up(one)
 
     def _work(self, leased: Leased) -> None:
         self.at_rest.clear()

@@ -81,6 +81,21 @@ class Sender:
         else:
             self._try(leased, content, known, held)
 
+    def given_up(self, reported: Waiting) -> None:
+        """FleetPrompt asks for no other attempt: tell, if nobody has yet, that the mail was not sent.
+
+        Under a key of the attempt's own: a person may ask for another attempt, which is told by itself.
+        """
+        known = self._store.sends.find(reported.directive_id)
+        said = json.loads(reported.body)
+        if known is None or said["outcome"] != "retry":
+            return
+        data: dict[str, Any] = {"recipients": known.recipients, "message_id": known.message_id}
+        data |= {name: said[name] for name in ("error_kind", "error_message")}
+        key = f"email_out_given_up:{self._writer.tenant}:{known.directive_id}:{reported.attempt}"
+        correlation_id = reported.correlation_id or f"directive:{known.directive_id}"
+        self._tell(known.directive_id, correlation_id, "failed", data, key)
+
     def _try(
         self, leased: Leased, content: bytes, known: Send | None, held: Callable[[], bool]
     ) -> None:
@@ -126,7 +141,9 @@ class Sender:
         )
         with self._store.transaction():
             self._store.sends.add(known)
-            self._tell(leased, "requested", {"message_id": message_id}, "email_out_requested")
+            key = f"email_out_requested:{self._writer.tenant}:{leased.id}"
+            data = {"message_id": message_id}
+            self._tell(leased.id, leased.correlation_id, "requested", data, key)
         return known
 
     def _may_go(self, leased: Leased, known: Send) -> bool:
@@ -227,7 +244,10 @@ class Sender:
                 data["message_id"] = known.message_id
             if refused is not None:
                 data |= {"error_kind": refused.kind, "error_message": refused.message}
-            self._tell(leased, "sent" if refused is None else "failed", data, "email_out")
+            what = "sent" if refused is None else "failed"
+            # The seed's form (§7.3): one outcome for each directive, whoever tries it.
+            key = f"email_out:{self._writer.tenant}:{leased.id}"
+            self._tell(leased.id, leased.correlation_id, what, data, key)
             if ended is not None:
                 self._tell_again(leased, ended)
 
@@ -237,17 +257,18 @@ class Sender:
         else:
             self._report(leased, "failed", known.error_kind, known.error_message)  # type: ignore[arg-type]  # stored as given
 
-    def _tell(self, leased: Leased, what: str, data: dict[str, Any], key: str) -> None:
+    def _tell(
+        self, directive_id: str, correlation_id: str, what: str, data: dict[str, Any], key: str
+    ) -> None:
         now = self._clock.now()
         signal = self._writer.write(
             f"email.outbound.{what}",
             now,
             data,
-            # The seed's form (§7.3): one outcome for each directive, whoever tries it.
-            dedupe_key=f"{key}:{self._writer.tenant}:{leased.id}",
-            correlation_id=leased.correlation_id,
-            subject=("directive", leased.id),
-            causation_id=f"directive:{leased.id}",
+            dedupe_key=key,
+            correlation_id=correlation_id,
+            subject=("directive", directive_id),
+            causation_id=f"directive:{directive_id}",
         )
         self._store.queue.put(signal.dedupe_key, signal.type, signal.body, int(now.timestamp()))
 
@@ -272,4 +293,5 @@ class Sender:
         }
         body = json.dumps({name: value for name, value in said.items() if value is not None})
         with self._store.transaction():
-            self._store.sends.put_report(Waiting(leased.id, leased.attempt, body))
+            waiting = Waiting(leased.id, leased.attempt, body, leased.correlation_id)
+            self._store.sends.put_report(waiting)

@@ -109,7 +109,12 @@ CREATE TABLE reports (
 ) STRICT;
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _SENDING)
+_CORRELATION = """
+-- What the signals of a report's directive are told under; null in reports of before this step.
+ALTER TABLE reports ADD COLUMN correlation_id TEXT;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _SENDING, _CORRELATION)
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:

@@ -26,6 +26,7 @@ class Waiting(NamedTuple):
     directive_id: str
     attempt: int
     body: str
+    correlation_id: str | None = None
 
 
 class Sends:
@@ -92,14 +93,14 @@ class Sends:
 
     def put_report(self, report: Waiting) -> None:
         """Keep a report until the platform has it; the first one of an attempt counts."""
-        self._connection.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?)", report)
+        self._connection.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", report)
 
     def reports(self) -> list[Waiting]:
         """Reports that wait."""
         return [
             Waiting(*row)
             for row in self._connection.execute(
-                "SELECT directive_id, attempt, body FROM reports ORDER BY rowid"
+                "SELECT directive_id, attempt, body, correlation_id FROM reports ORDER BY rowid"
             )
         ]
 

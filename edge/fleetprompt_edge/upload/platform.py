@@ -150,8 +150,9 @@ class Platform:
             raise _not_ours()
         return True
 
-    def report(self, directive_id: str, body: str) -> None:
-        """Tell how an attempt ended; ``PlatformRefusedError`` if it is not wanted any more."""
+    def report(self, directive_id: str, body: str) -> str:
+        """Tell how an attempt ended; the directive's state then. ``PlatformRefusedError`` if the report is
+        not wanted any more."""
         content = _json(
             self._send(
                 "POST",
@@ -162,6 +163,7 @@ class Platform:
         )
         if not isinstance(content, dict) or content.get("directive_id") != directive_id:
             raise _not_ours()
+        return str(content.get("state"))
 
     def _send(self, method: str, path: str, **rest: Any) -> httpx.Response:
         try:
