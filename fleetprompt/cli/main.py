@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
     "console": ("fleetprompt.cli.console", "The console: sign people in and out."),
     "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
+    "backup": ("fleetprompt.cli.backup", "Write one tenant into one file."),
+    "restore": ("fleetprompt.cli.restore", "Make a tenant from its backup."),
     "retention": (
         "fleetprompt.cli.retention",
         "How long what is kept, tenant by tenant: show, set, run.",

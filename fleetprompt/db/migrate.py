@@ -62,9 +62,14 @@ def head(chain: str) -> str:
     return found
 
 
-def _upgrade(connection: Connection, chain: str, schema: str) -> None:
+def known_revision(chain: str, revision: str) -> bool:
+    """Whether this version has the revision."""
+    return any(script.revision == revision for script in _scripts(chain).walk_revisions())
+
+
+def _upgrade(connection: Connection, chain: str, schema: str, target: str = "head") -> None:
     def steps(revision: Any, _context: MigrationContext) -> Any:
-        return _scripts(chain)._upgrade_revs("head", revision)
+        return _scripts(chain)._upgrade_revs(target, revision)
 
     context = MigrationContext.configure(
         connection, opts={"fn": steps, "version_table_schema": schema}
@@ -81,8 +86,9 @@ def _platform(engine_url: Any) -> None:
         _upgrade(connection, "platform", PLATFORM_SCHEMA)
 
 
-def migrate_tenant(url: str, schema: str) -> None:
-    """Bring one tenant's schema to the newest revision; all of it or nothing."""
+def migrate_tenant(url: str, schema: str, target: str | None = None) -> None:
+    """Bring one tenant's schema to the newest revision, or up to ``target``; all of it or nothing."""
+    revision = target or head("tenant")
     engine = create_engine(sqlalchemy_url(url), poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
@@ -91,10 +97,10 @@ def migrate_tenant(url: str, schema: str) -> None:
             text("SELECT pg_advisory_xact_lock(hashtextextended(:schema, 1))"), {"schema": schema}
         )
         connection.execute(text(f"SET LOCAL search_path = {quote_identifier(schema)}"))
-        _upgrade(connection, "tenant", schema)
+        _upgrade(connection, "tenant", schema, revision)
         connection.execute(
             text("UPDATE fleetprompt.organizations SET revision = :r WHERE schema_name = :s"),
-            {"r": head("tenant"), "s": schema},
+            {"r": revision, "s": schema},
         )
 
 

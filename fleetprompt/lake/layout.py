@@ -30,6 +30,11 @@ def days_with_files(lake: Path, slug: str) -> list[date]:
     return sorted({date.fromisoformat(file.parent.name.removeprefix("day=")) for file in files})
 
 
+def tenant_files(lake: Path, slug: str) -> list[Path]:
+    """Every finished file of the tenant, of all tables."""
+    return sorted(lake.glob(f"*/tenant={check_slug(slug)}/*/{FILE_NAME}"))
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a path to write to, which takes the place of ``target`` when the block ends well.

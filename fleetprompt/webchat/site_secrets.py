@@ -21,7 +21,7 @@ from fleetprompt.webchat.signing import decode, encode
 
 Purpose = Literal["token", "visitor", "identity"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-_FIELD = "website_chat_site_secrets.secret"
+SECRET_FIELD = "website_chat_site_secrets.secret"
 _BYTES = 32
 
 
@@ -39,7 +39,7 @@ async def make_secret(
         Secret(encode(secrets.token_bytes(_BYTES))),
         tenant=tenant.id,
         record_id=secret_id,
-        field=_FIELD,
+        field=SECRET_FIELD,
     )
     session.add(
         ChatSiteSecret(
@@ -73,5 +73,7 @@ def open_secret(data_key: DataKey, tenant: Tenant, stored: ChatSiteSecret) -> by
     """The secret in clear; keep it out of every message."""
     sealed = Sealed(stored.key_id, stored.nonce, stored.ciphertext)
     return decode(
-        decrypt(data_key, sealed, tenant=tenant.id, record_id=stored.id, field=_FIELD).reveal()
+        decrypt(
+            data_key, sealed, tenant=tenant.id, record_id=stored.id, field=SECRET_FIELD
+        ).reveal()
     )
