@@ -163,6 +163,12 @@ async def list_connectors(
     return list(await session.scalars(query))
 
 
+async def not_revoked(session: AsyncSession) -> list[UUID]:
+    """The connectors whose key or code may still be good, oldest first."""
+    found = select(Connector.id).where(Connector.state != "revoked").order_by(Connector.id)
+    return list(await session.scalars(found))
+
+
 async def installation_ids(session: AsyncSession) -> dict[str, UUID]:
     """The tenant's installations by package: a package has at most one."""
     found = await session.execute(select(Installation.package, Installation.id))

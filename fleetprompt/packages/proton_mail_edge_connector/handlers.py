@@ -7,11 +7,25 @@ of theirs asks for a directive.
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt.connectors import service as connectors
+from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals.policy import ApprovalPolicy
+from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.types import DirectiveType, RetryPolicy
 from fleetprompt.packages.proton_mail_edge_connector.mail import EmailParams
 
 signal_handlers: Mapping[str, Any] = {}
+
+
+async def when_removed(session: AsyncSession, context: HandlerContext) -> None:
+    """Revoke every connector: no key of theirs outlives the package. They go first, in transactions of their
+    own, so that they are out even if the package's end has to be tried again."""
+    who = Actor(context.directive.actor, "platform")
+    for connector_id in await connectors.not_revoked(session):
+        await connectors.revoke(context.database, context.tenant, connector_id, who)
+
 
 DIRECTIVE_TYPES = (
     DirectiveType(
