@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 RUN := .venv/bin
 
-.PHONY: help setup demo test bench lint format build lock
+.PHONY: help setup demo test bench lint format build build-edge lock
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.ready ## install everything into .venv
 
@@ -29,6 +29,9 @@ format: setup ## rewrite the sources to the house style
 
 build: setup ## wheels of the three distributions and the widget's bundle, into dist/
 	@tools/build
+
+build-edge: setup ## the connector as a program without Python, tried and measured, into dist/edge/
+	@tools/build-edge
 
 lock: setup ## compile requirements/ again from the pyproject files
 	@tools/lock

@@ -31,7 +31,7 @@ h2 { margin: 2rem 0 .5rem; font-size: 1rem }
 dl.card > div { display: flex; justify-content: space-between; gap: 1.5rem }
 dt { color: var(--soft) }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
-ul { list-style: none }
+ul { margin: 0; padding: 0; list-style: none }
 li { overflow-wrap: anywhere }
 li p { margin: .125rem 0 0; color: var(--soft) }
 .state { float: right; font-size: .875rem }
@@ -81,7 +81,7 @@ def status_page(found: Condition, profile: Profile) -> str:
 def checks_page(findings: Sequence[Finding]) -> str:
     """What the doctor found."""
     bad = sum(one.state == "bad" for one in findings)
-    title = f"{bad} to mend" if bad else "Every check went well"
+    title = f"{bad} {'thing' if bad == 1 else 'things'} to mend" if bad else "Every check went well"
     entries = (
         _entry(f"{one.name}: {one.message}".rstrip(": "), one.remedy, one.state) for one in findings
     )
