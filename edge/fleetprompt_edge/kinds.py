@@ -143,6 +143,14 @@ def address(value: Any) -> str:
     return found
 
 
+def sender(value: Any) -> str:
+    """A mail address, or a domain with its @; in lower case."""
+    found = text(value)
+    if not _ADDRESS.fullmatch(found if not found.startswith("@") else f"anybody{found}"):
+        raise ValueError("must be an address such as news@example.org, or a domain: @example.org")
+    return found.lower()
+
+
 def label(value: Any) -> str:
     """A label as Bridge shows it over IMAP: a folder below ``Labels``, one level deep."""
     name = text(value)

@@ -93,8 +93,19 @@ class Mailbox:
 
     folders: tuple[str, ...] = option(
         kinds.list_of(kinds.text, least=1),
-        "Folders to watch, as Bridge names them, or by attribute, such as '\\Archive'.",
+        "Folders to watch, as Bridge names them, by pattern, such as 'Folders/*', or by attribute, such as "
+        "'\\Archive'.",
         ("INBOX",),
+    )
+    exclude_folders: tuple[str, ...] = option(
+        kinds.list_of(kinds.text),
+        "Folders not to watch though a pattern or attribute means them; names or patterns.",
+        (),
+    )
+    exclude_senders: tuple[str, ...] = option(
+        kinds.list_of(kinds.sender),
+        "Senders whose mail is never told: addresses, or whole domains such as '@example.org'.",
+        (),
     )
     processed_labels: tuple[str, ...] = option(
         kinds.list_of(kinds.label), 'Labels that mean "processed", such as "Labels/Done".', ()

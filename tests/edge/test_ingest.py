@@ -1,11 +1,13 @@
 """What becomes a signal and what does not, on a real IMAP server."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fleetprompt_edge.errors import FolderGoneError
 from fleetprompt_edge.ingest.reader import QueueFullError, Watched
+from fleetprompt_edge.profile import Mailbox, Profile
 from fleetprompt_edge.store import Store
 
 from tests.edge.dovecot import Dovecot, mail
@@ -137,6 +139,37 @@ def test_trap_13_mail_to_oneself_is_told_once_with_its_direction(
     (signal,) = desk.queued()
     assert signal["data"]["direction"] == "self"
     assert signal["data"]["message"]["folder"] == "INBOX"
+
+
+def test_mail_of_excluded_senders_is_told_to_nobody_and_nothing_more_is_read_of_it(
+    store: Store, bridge: Dovecot
+) -> None:
+    desk = Desk(store, made=excluding("news@example.org", "@ads.example.org"))
+    started(desk, bridge)
+    senders = {
+        "a": "News <NEWS@example.org>",
+        "b": "x@Ads.Example.org",
+        "c": "x@sub.ads.example.org",
+        "d": "ada@example.org",
+        "e": "",
+    }
+    for name, sender in senders.items():
+        bridge.deliver(mail(name, From=sender), at=LATER)
+    assert looked(desk, bridge) == 3
+    assert desk.subjects() == ["Mail c", "Mail d", "Mail e"]
+    bridge.renumber()
+    assert looked(desk, bridge) == 0
+    # Whoever excludes nobody any more is told of new mail; of old only by a backfill.
+    after = Desk(store, clock=desk.clock)
+    assert looked(after, bridge) == 0
+    with store.transaction():
+        (folder,) = store.ledger.folders()
+        store.ledger.ask_backfill(folder.id, 0)
+    assert looked(after, bridge) == 5
+
+
+def excluding(*senders: str) -> Profile:
+    return replace(profile(), mailbox=replace(Mailbox(), exclude_senders=senders))
 
 
 def test_what_is_sent_alone_is_nothing_received(desk: Desk, bridge: Dovecot) -> None:

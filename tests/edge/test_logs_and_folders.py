@@ -103,3 +103,23 @@ def test_a_folder_is_meant_by_its_name_or_by_what_it_is_for() -> None:
 
 def test_a_folder_that_is_not_there_is_kept_to_be_told_as_gone() -> None:
     assert folders("Labels/none", "\\Junk") == [Watched("Labels/none"), Watched("\\Junk")]
+
+
+def test_a_pattern_means_what_is_there_and_what_is_excluded_is_not_watched() -> None:
+    listed = [
+        *LISTED,
+        *(
+            Listed(name, frozenset(), selectable=True)
+            for name in ("Folders/a", "Folders/b [x]?", "Folders/b/c", "Labels/a")
+        ),
+    ]
+
+    def meant(*names: str, excluded: tuple[str, ...] = ()) -> list[str]:
+        mailbox = replace(Mailbox(), folders=names, exclude_folders=excluded)
+        return [one.name for one in watched_folders(mailbox, listed)]
+
+    assert meant("Folders/*") == ["Folders/a", "Folders/b [x]?", "Folders/b/c"]
+    assert meant("INBOX", "Folders/*", excluded=("Folders/b*",)) == ["INBOX", "Folders/a"]
+    assert meant("Folders/*", excluded=("Folders/b [x]?",)) == ["Folders/a", "Folders/b/c"]
+    assert meant("*/a", "\\Archive", excluded=("Archiv",)) == ["Folders/a", "Labels/a"]
+    assert meant("Nothing/*") == []

@@ -4,6 +4,7 @@ Bridge names no SPECIAL-USE capability, yet LIST returns the attributes (researc
 attributes count and the capability does not.
 """
 
+import re
 from collections.abc import Sequence
 
 from fleetprompt_edge.imap.session import Listed
@@ -16,11 +17,13 @@ _OUTGOING = frozenset({"\\sent", "\\drafts"})
 
 def watched_folders(mailbox: Mailbox, listed: Sequence[Listed]) -> list[Watched]:
     """The folders to watch, in the profile's order, once each. A name that is not there is kept: it
-    may come, and until then it is told as gone."""
+    may come, and until then it is told as gone. A pattern stands for what is there: `*` for anything."""
     attributes = {one.name: one.attributes for one in listed}
     found: dict[str, Watched] = {}
     for entry in mailbox.folders:
         for name in _named(entry, listed):
+            if any(_means(one, name) for one in mailbox.exclude_folders):
+                continue
             role: Role = "outgoing" if attributes.get(name, frozenset()) & _OUTGOING else "inbound"
             found.setdefault(name, Watched(name, role))
     for label in mailbox.processed_labels:
@@ -29,7 +32,14 @@ def watched_folders(mailbox: Mailbox, listed: Sequence[Listed]) -> list[Watched]
 
 
 def _named(entry: str, listed: Sequence[Listed]) -> list[str]:
+    if "*" in entry:
+        return [one.name for one in listed if one.selectable and _means(entry, one.name)]
     if not entry.startswith("\\"):
         return ["INBOX" if entry.upper() == "INBOX" else entry]
     wanted = entry.lower()
     return [one.name for one in listed if one.selectable and wanted in one.attributes] or [entry]
+
+
+def _means(pattern: str, name: str) -> bool:
+    # A star is all that is special: folders' names may have brackets and question marks.
+    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL))

@@ -4,7 +4,7 @@ One bad message makes Bridge refuse a whole command (research/edge.md §2.6), so
 halved until the bad one stands alone (trap 18).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from fleetprompt_edge.errors import BridgeRefusedError, EdgeError
@@ -66,12 +66,23 @@ def identified(
 class Fetcher:
     """Reads the parts of new mail that the profile lets out, and no others.
 
-    ``text_bytes``: how much of the text is needed, encoded; 0: the text stays unread.
+    ``text_bytes``: how much of the text is needed, encoded; 0: the text stays unread. ``unwanted``:
+    senders, or domains with their @, in lower case, whose mail is told to nobody.
     """
 
-    def __init__(self, *, text_bytes: int, attachments: bool) -> None:
+    def __init__(
+        self, *, text_bytes: int, attachments: bool, unwanted: Collection[str] = ()
+    ) -> None:
+        self._unwanted = frozenset(unwanted)
         self._text_bytes = text_bytes
         self._attachments = attachments
+
+    def wants(self, headers: Headers) -> bool:
+        """Whether the sender's mail is told."""
+        if not self._unwanted:
+            return True
+        sender = next(iter(headers.addresses("from")), "").lower()
+        return not self._unwanted & {sender, "@" + sender.rpartition("@")[2]}
 
     def complete(
         self, session: Session, folder: str, new: Sequence[tuple[bytes, Head, Headers]]

@@ -80,7 +80,7 @@ class Later:
         arrived = int(head.arrived.timestamp()) if head.arrived else None
         found = Found(head.uid, name, arrived, head.uid <= folder.old_up_to and not late.backfill)
         mails: dict[int, Mail] = {}
-        if self._is_untold(role, found, backfill=late.backfill):
+        if self._fetcher.wants(headers) and self._is_untold(role, found, backfill=late.backfill):
             read, refused = self._fetcher.complete(session, folder.name, [(name, head, headers)])
             if refused and late.attempts < ATTEMPTS:
                 return 0

@@ -152,7 +152,8 @@ class Reader:
         self._later.set_aside(folder, {uid: arrived[uid] for uid in refused}, backfill=backfill)
         told = 0
         for group in _groups(found, new):
-            mails, refused = self._read(session, watched, [one for one in group if one.uid in new])
+            wanted = [one for one in group if one.uid in new]
+            mails, unwanted, refused = self._read(session, watched, wanted)
             if self._stop.is_set():
                 return told
             with self._store.transaction():
@@ -160,7 +161,7 @@ class Reader:
                     folder, {uid: arrived[uid] for uid in refused}, backfill=backfill
                 )
                 # A mail that is gone by now is found where it went.
-                here = [one for one in group if one.uid not in new or one.uid in mails]
+                here = [one for one in group if one.uid not in new - unwanted or one.uid in mails]
                 told += self._teller.settle(watched.role, folder, here, mails, backfill=backfill)
                 if advance and group:
                     self._store.ledger.advance(folder.id, group[-1].uid)
@@ -171,25 +172,28 @@ class Reader:
 
     def _read(
         self, session: Session, watched: Watched, new: Sequence[Found]
-    ) -> tuple[dict[int, Mail], list[int]]:
-        """What the signals of these mails need, by UID, and the UIDs that are refused."""
+    ) -> tuple[dict[int, Mail], set[int], list[int]]:
+        """What the signals of these mails need, by UID; the UIDs of those that the profile excludes, and of
+        those that are refused."""
         if not new:
-            return {}, []
+            return {}, set(), []
         self._make_room()
         for _ in new:
             if not self._pace.take(self._stop):
-                return {}, []
+                return {}, set(), []
         heads, refused = each(session.heads, [one.uid for one in new])
+        headers = {uid: Headers(head.header) for uid, head in heads.items()}
+        unwanted = {uid for uid in headers if not self._fetcher.wants(headers[uid])}
         mails, more_refused = self._fetcher.complete(
             session,
             watched.name,
             [
-                (one.identity, heads[one.uid], Headers(heads[one.uid].header))
+                (one.identity, heads[one.uid], headers[one.uid])
                 for one in new
-                if one.uid in heads
+                if one.uid in heads and one.uid not in unwanted
             ],
         )
-        return {mail.head.uid: mail for mail in mails}, refused + more_refused
+        return {mail.head.uid: mail for mail in mails}, unwanted, refused + more_refused
 
     def _make_room(self) -> None:
         with self._store.transaction():

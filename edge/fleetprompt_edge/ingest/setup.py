@@ -39,7 +39,11 @@ def fetcher_for(profile: Profile, *, with_body: bool) -> Fetcher:
     if with_body:
         # Four bytes are the most that a character takes, and base64 adds a third.
         text_bytes = max(text_bytes, privacy.body_max_characters * 6)
-    return Fetcher(text_bytes=text_bytes, attachments=privacy.attachment_mode != "none")
+    return Fetcher(
+        text_bytes=text_bytes,
+        attachments=privacy.attachment_mode != "none",
+        unwanted=profile.mailbox.exclude_senders,
+    )
 
 
 def mail_signals(store: Store, writer: Writer, *, with_body: bool) -> MailSignals:
