@@ -21,7 +21,7 @@ from fleetprompt.errors import (
 )
 from fleetprompt.executions import reported, service
 from fleetprompt.executions.schemas import ExecutionReport, ExecutionView
-from fleetprompt.packages.mattermost_daily_ops_digest.collect import collect
+from fleetprompt.packages.digest.collect import collect
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.tenants.service import Tenant

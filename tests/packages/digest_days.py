@@ -1,21 +1,25 @@
 """Three days to render: a bad one, a good one and one on which nothing happened."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import DeliveryRecord
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest.delivery_record import DeliveryRecord
+from fleetprompt.packages.digest.facts import facts_from_rows
+from fleetprompt.packages.digest.history import Past, SeenError, Totals
+from fleetprompt.packages.digest.render import DigestText, render
+from fleetprompt.packages.digest.rows import (
     ErrorGroup,
     Outcome,
     TypeCount,
     Usage,
     Waiting,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.packages.digest.wording import Links
+from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
 from fleetprompt.schedules.local_time import Window, window_of
 
 ZONE = ZoneInfo("America/New_York")
@@ -168,3 +172,29 @@ def good_day() -> dict[str, Any]:
             chat_messages=(90, 84, 210, 206, 219, 211, 214),
         ),
     }  # fmt: skip
+
+
+SUNDAY = window(date(2026, 3, 8))
+DAYS: dict[str, Callable[[], dict[str, Any]]] = {
+    "bad_day": bad_day,
+    "good_day": good_day,
+    "empty_day": dict,
+}
+
+
+def digest(
+    rows: dict[str, Any],
+    *,
+    name: str = "Acme Robotics",
+    links: Links = LINKS,
+    summary: str | None = None,
+    **options: Any,
+) -> DigestText:
+    """The Sunday's digest of these rows, with a configuration of these options."""
+    facts = facts_from_rows(SUNDAY, **rows)
+    return render(facts, Config(**options), SUNDAY, ZONE, name, links, RECORD, summary)
+
+
+def golden_digest(day: str, **options: Any) -> DigestText:
+    """The digest of a day by its name."""
+    return digest(DAYS[day](), **options)

@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 from fleetprompt.ids import new_id
-from fleetprompt.packages.mattermost_daily_ops_digest.collect import (
+from fleetprompt.packages.digest.collect import (
     Collected,
     Cut,
     Previous,
     collect,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Totals
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import Outcome, Waiting
+from fleetprompt.packages.digest.history import Totals
+from fleetprompt.packages.digest.rows import Outcome, Waiting
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.tenants.service import Tenant
 

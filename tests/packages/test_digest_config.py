@@ -91,7 +91,7 @@ def test_a8_what_mattermost_would_not_take_as_a_channel_is_refused(channel: str)
         ("schedule_time", "9:5"),
         ("enabled", "yes"),
         ("enabled", None),
-        ("include_llm_summary", True),
+        ("include_llm_summary", "yes"),
         ("max_lines", 9),
         ("max_lines", 201),
         ("max_lines", 40.5),
@@ -113,8 +113,3 @@ def test_a_wrong_option_is_a_problem_with_its_pointer(option: str, value: Any) -
     with pytest.raises(InvalidError) as told:
         validate_config(MANIFEST, {option: value})
     assert [error["pointer"] for error in told.value.errors] == [f"/config/{option}"]
-
-
-def test_a_summary_by_a_language_model_is_refused_in_plain_words() -> None:
-    with pytest.raises(InvalidError, match="not offered yet"):
-        validate_config(MANIFEST, {"include_llm_summary": True})

@@ -19,8 +19,9 @@ from fleetprompt.executions.running import RunningExecution
 from fleetprompt.outbound import ledger
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.transports.mattermost import ways
-from fleetprompt.packages.mattermost_daily_ops_digest import run as digest_run
+from fleetprompt.packages.digest import run as digest_run
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN, DigestParams
+from fleetprompt.packages.mattermost_daily_ops_digest.run import run_digest
 from tests.doubles.mattermost import RunningMattermost
 from tests.packages.installed import Platform, connected
 
@@ -145,7 +146,7 @@ async def crash_at(
         "sending": (ledger, "begin_sending"),
         "post": (ways, "post_webhook"),
         "record": (ledger, "settle"),
-        "end": (digest_run, "_ended"),
+        "end": (digest_run, "keep_also"),
     }[name]
     original = getattr(owner, attribute)
 
@@ -218,11 +219,7 @@ async def test_20_executions_of_one_slot_at_once_post_once(
 
     async def once() -> str:
         try:
-            return str(
-                (await digest_run.run_digest(await context_of(platform, held), params))[
-                    "ledger_state"
-                ]
-            )
+            return str((await run_digest(await context_of(platform, held), params))["ledger_state"])
         except DirectiveFailed as error:
             return error.error_kind
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
-from fleetprompt.packages.mattermost_daily_ops_digest.collect import Previous, collect
+from fleetprompt.packages.digest.collect import Previous, collect
 from fleetprompt.schedules.local_time import Window
 from fleetprompt.tenants.service import Tenant
 from tests.packages.test_digest_collect import START, signal

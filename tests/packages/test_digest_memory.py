@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import text, update
 
-from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import delivery_record
+from fleetprompt.packages.digest.delivery_record import delivery_record
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
 from fleetprompt.packages.scheduling import request_slots
 from fleetprompt.schedules import slots as schedule_slots

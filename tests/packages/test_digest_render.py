@@ -17,32 +17,30 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, facts_from_rows
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
-from fleetprompt.packages.mattermost_daily_ops_digest.render import DigestText, render
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest.facts import DigestFacts, facts_from_rows
+from fleetprompt.packages.digest.history import Past, SeenError, Totals
+from fleetprompt.packages.digest.render import render
+from fleetprompt.packages.digest.rows import (
     ErrorGroup,
     Outcome,
     TypeCount,
     Usage,
     Waiting,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.packages.digest.wording import Links
+from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
 from fleetprompt.schedules.local_time import Window
 from tests.doubles.mattermost.text import find_mentions, rewrite
-from tests.packages.digest_days import LINKS, RECORD, ZONE, bad_day, good_day, window
+from tests.packages.digest_days import (
+    DAYS,
+    SUNDAY,
+    bad_day,
+    digest,
+    golden_digest,
+    window,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
-SUNDAY = window(date(2026, 3, 8))
-DAYS = {"bad_day": bad_day, "good_day": good_day, "empty_day": dict}
-
-
-def digest(
-    rows: dict[str, Any], *, name: str = "Acme Robotics", links: Links = LINKS, **options: Any
-) -> DigestText:
-    facts = facts_from_rows(SUNDAY, **rows)
-    return render(facts, Config(**options), SUNDAY, ZONE, name, links, RECORD)
 
 
 def the_day_before(**totals: Any) -> list[Past]:
@@ -72,7 +70,7 @@ def shuffled(rows: dict[str, Any], seed: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("day", DAYS)
 def test_the_golden_days_read_as_they_should(day: str) -> None:
-    assert digest(DAYS[day]()).text + "\n" == (GOLDEN / f"{day}.md").read_text(encoding="utf-8")
+    assert golden_digest(day).text + "\n" == (GOLDEN / f"{day}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -80,22 +78,20 @@ def test_trap_42_the_order_of_rows_does_not_matter(seed: int) -> None:
     assert digest(shuffled(bad_day(), seed)) == digest(bad_day())
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "77"}])
-def test_trap_42_another_process_writes_the_same_bytes(
-    environment: dict[str, str], repository: Path
-) -> None:
+def test_trap_42_another_process_writes_the_same_bytes(repository: Path) -> None:
+    """Under another hash seed, locale and time zone."""
     script = (
         "import locale, contextlib\n"
         "with contextlib.suppress(locale.Error): locale.setlocale(locale.LC_ALL, '')\n"
-        "from tests.packages.test_digest_render import bad_day, digest\n"
-        "print(digest(bad_day()).sha256)"
+        "from tests.packages.digest_days import golden_digest\n"
+        "print(golden_digest('bad_day').sha256)"
     )
     said = subprocess.run(
         [sys.executable, "-c", script],
         cwd=repository,
         env={
             **os.environ,
-            **environment,
+            "PYTHONHASHSEED": "77",
             "LC_ALL": "C.UTF-8",
             "LANG": "de_DE.UTF-8",
             "TZ": "Asia/Tokyo",
@@ -105,7 +101,7 @@ def test_trap_42_another_process_writes_the_same_bytes(
         check=True,
         timeout=60,
     )
-    assert said.stdout.strip() == digest(bad_day()).sha256
+    assert said.stdout.strip() == golden_digest("bad_day").sha256
 
 
 def test_worst_first_and_what_went_well_in_one_line() -> None:

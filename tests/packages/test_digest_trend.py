@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
-from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import DeliveryRecord
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import facts_from_rows
-from fleetprompt.packages.mattermost_daily_ops_digest.history import (
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.delivery_record import DeliveryRecord
+from fleetprompt.packages.digest.facts import facts_from_rows
+from fleetprompt.packages.digest.history import (
     Past,
     SeenError,
     Totals,
     last_week,
     usual,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.render import DigestText, render
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest.render import DigestText, render
+from fleetprompt.packages.digest.rows import (
     ErrorGroup,
     Outcome,
     TypeCount,
     Usage,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
+from fleetprompt.packages.digest.trend import Trend
+from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
 from fleetprompt.schedules.local_time import Window
 from tests.packages.digest_days import LINKS, RECORD, ZONE, bad_day, good_day, window
 

@@ -12,7 +12,7 @@ from fleetprompt.outbound.transports.gmail import way as gmail_way
 from fleetprompt.outbound.transports.gmail.account import GmailAccount
 from fleetprompt.outbound.transports.gmail.drafts import Mailbox
 from fleetprompt.outbound.transports.gmail.way import MailWay
-from fleetprompt.packages.email_daily_digest import run as email_run
+from fleetprompt.packages.digest import run as digest_run
 from fleetprompt.packages.email_daily_digest.record import Sending
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
@@ -51,7 +51,7 @@ class Crash(BaseException):
 
 # Every await of the protocol: the ledger's transactions and the requests to the other side.
 POINTS: dict[str, tuple[Any, str]] = {
-    "collect": (email_run, "collect"),
+    "collect": (digest_run, "collect"),
     "claim": (ledger, "plan_and_claim"),
     "audience": (MailWay, "_audience"),
     "token": (GmailAccount, "token"),
@@ -62,7 +62,7 @@ POINTS: dict[str, tuple[Any, str]] = {
     "record": (ledger, "settle"),
     "told": (Sending, "posted"),
     "read": (doubt, "read"),
-    "note": (email_run, "note"),
+    "note": (digest_run, "keep_also"),
     "take": (doubt, "take"),
     "look": (Mailbox, "look"),
     "absence": (doubt, "note_absence"),

@@ -15,9 +15,11 @@ from PIL import Image
 
 from fleetprompt.outbound.transports.mattermost import plain
 from fleetprompt.outbound.transports.smtp import Audience
+from fleetprompt.packages.digest.chart import BARS, HEIGHT, WIDTH, Bar, draw
 from fleetprompt.packages.email_daily_digest import page
-from fleetprompt.packages.email_daily_digest.chart import BARS, HEIGHT, WIDTH, Bar, draw
+from fleetprompt.packages.email_daily_digest.config import Config
 from fleetprompt.packages.email_daily_digest.letters import letter_of
+from tests.packages.digest_days import DAYS, golden_digest
 
 GOLDEN = Path(__file__).parent / "golden"
 ADMINS = Audience("ada@acme.example", ("ada@acme.example", "ben@acme.example"))
@@ -33,10 +35,15 @@ def bars() -> list[Bar]:
     return [Bar(*told) for told in zip(days, signals, errors, strict=True)]
 
 
+def markdown_of(day: str) -> str:
+    """That day's digest with the e-mail's own default of lines."""
+    return golden_digest(day, max_lines=Config().max_lines).text
+
+
 def letter(day: str) -> bytes:
-    """The golden digest of that day, as the bytes that are sent."""
+    """That day's digest as the bytes that are sent."""
     kept = {
-        "text": (GOLDEN / f"{day}.md").read_text(),
+        "text": markdown_of(day),
         "bars": [bar.as_json() for bar in bars()],
         "tenant": "Acme Robotics",
         "date": "2026-03-08T13:00:04+00:00",
@@ -61,17 +68,17 @@ def shown(content: bytes) -> bytes:
     return re.sub(rb"(?s)(Content-Type: image/png.*?\r\n\r\n).*?(\r\n--)", rb"\1\2", content)
 
 
-@pytest.mark.parametrize("day", ["email_bad_day", "email_good_day", "email_empty_day"])
+@pytest.mark.parametrize("day", DAYS)
 def test_the_letter_is_the_golden_one(day: str, request: pytest.FixtureRequest) -> None:
     """Trap 42: the same facts, the same bytes."""
-    golden = GOLDEN / f"{day}.eml"
+    golden = GOLDEN / f"email_{day}.eml"
     made = shown(letter(day))
     assert made == golden.read_bytes(), f"if this is meant, write it anew: {golden.name}"
 
 
-@pytest.mark.parametrize("day", ["email_bad_day", "email_good_day", "email_empty_day"])
+@pytest.mark.parametrize("day", DAYS)
 def test_both_readers_get_every_figure_and_every_link(day: str) -> None:
-    markdown = (GOLDEN / f"{day}.md").read_text()
+    markdown = markdown_of(day)
     message = parsed(letter(day))
     text, html = part(message, "plain"), part(message, "html")
     for figure in re.findall(r"\d[\d,.]*", re.sub(r"\(http[^)]*\)", "", markdown)):

@@ -1,59 +1,27 @@
-"""The e-mail digest's configuration: typed, with defaults, and what JSON Schema cannot say of it."""
+"""The e-mail digest's configuration: what it adds to every digest's, and how it is checked."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fleetprompt.errors import InvalidError
 from fleetprompt.outbound.transports.smtp.letter import address
-from fleetprompt.packages.mattermost_daily_ops_digest import config as mattermost
-from fleetprompt.schedules.local_time import parse_time_of_day, validate_zone
+from fleetprompt.packages.digest.config import Check, DigestConfig, checked, credential
 
 GMAIL = "gmail"
 SMTP = "smtp"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(DigestConfig):
     """A checked configuration. ``sender`` None means the first active admin."""
 
     gmail_credential_id: UUID | None = None
     smtp_credential_id: UUID | None = None
     sender: str | None = None
-    timezone: str = "UTC"
-    schedule_time: str = "09:00"
-    enabled: bool = True
     max_lines: int = 80
-    include_cost_estimates: bool = True
     empty_window: Literal["post", "skip"] = "skip"
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone that days and times of day are meant in."""
-        return validate_zone(self.timezone)
-
-    @property
-    def time_of_day(self) -> time:
-        """When a digest is due, in ``zone``."""
-        return parse_time_of_day(self.schedule_time)
-
-    @property
-    def of_text(self) -> mattermost.Config:
-        """What the digest's text is written with: it is one text, wherever it goes."""
-        return mattermost.Config(
-            max_lines=self.max_lines, include_cost_estimates=self.include_cost_estimates
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Every option with its value: what is stored and checksummed."""
-        stored = asdict(self)
-        for name in ("gmail_credential_id", "smtp_credential_id"):
-            if stored[name] is not None:
-                stored[name] = str(stored[name])
-        return stored
 
     def missing(self) -> tuple[str, ...]:
         """Options without which nothing can be sent: one of the two connections is enough."""
@@ -62,29 +30,8 @@ class Config:
 
 
 def validate(config: Mapping[str, Any]) -> Config:
-    """The typed configuration of a mapping that the manifest's schema has accepted.
-
-    Raises InvalidError with every error found, its pointers relative to ``config``.
-    """
-    checked = dict(config)
-    errors: list[dict[str, Any]] = []
-    for name, check in _CHECKS.items():
-        if checked.get(name) is None:
-            continue
-        try:
-            checked[name] = check(checked[name])
-        except InvalidError as error:
-            errors.append({"pointer": f"/{name}", "detail": error.detail})
-    if errors:
-        raise InvalidError(errors[0]["detail"], errors=errors)
-    return Config(**checked)
-
-
-def _credential(value: str) -> UUID:
-    try:
-        return UUID(value)
-    except ValueError as error:
-        raise InvalidError("Must be the id of a credential, a UUID.") from error
+    """The typed configuration of a mapping that the manifest's schema has accepted; InvalidError."""
+    return checked(Config, config, _CHECKS)
 
 
 def _sender(value: str) -> str | None:
@@ -96,18 +43,8 @@ def _sender(value: str) -> str | None:
         raise InvalidError("Must be an e-mail address, such as ops@example.org.") from error
 
 
-def _timezone(value: str) -> str:
-    return validate_zone(value).key
-
-
-def _schedule_time(value: str) -> str:
-    return parse_time_of_day(value).strftime("%H:%M")
-
-
-_CHECKS: dict[str, Callable[[Any], object]] = {
-    "gmail_credential_id": _credential,
-    "smtp_credential_id": _credential,
+_CHECKS: Mapping[str, Check] = {
+    "gmail_credential_id": credential,
+    "smtp_credential_id": credential,
     "sender": _sender,
-    "timezone": _timezone,
-    "schedule_time": _schedule_time,
 }

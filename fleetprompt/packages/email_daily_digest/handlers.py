@@ -1,56 +1,40 @@
 """What the e-mail digest offers to the platform: directives, schedule, connections."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from fleetprompt.directives.actors import Actor
-from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import DirectiveType, RetryPolicy
-from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.transports.gmail import check_gmail, unseal_gmail
 from fleetprompt.outbound.transports.smtp import check_smtp, unseal_smtp
+from fleetprompt.packages.digest.operations import DigestOperations
 from fleetprompt.packages.email_daily_digest import config as email_config
 from fleetprompt.packages.email_daily_digest.config import GMAIL, SMTP
 from fleetprompt.packages.email_daily_digest.record import sending_failed
 from fleetprompt.packages.email_daily_digest.requests import (
-    RUN,
-    SETTLE,
-    TEST,
+    KIND,
     DigestParams,
     SettleParams,
     TestParams,
-    request_manual,
-    request_scheduled,
-    request_test,
 )
 from fleetprompt.packages.email_daily_digest.run import run_digest
 from fleetprompt.packages.email_daily_digest.sending import send_test
-from fleetprompt.packages.email_daily_digest.settling import request_resolution, settle_letter
+from fleetprompt.packages.email_daily_digest.settling import settle_letter
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import Connectable, Resolution, Verification
-from fleetprompt.schedules.models import ScheduleSlot
-from fleetprompt.schedules.slots import Schedule
+from fleetprompt.packages.operations import Connectable, Verification
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.secret import Secret
 
 _KEY_ALONE = "The key works. Whether it may act as the sender shows with the first e-mail."
 _SENDER_TOO = "The key works, and it may write as the sender; nothing was sent."
 
 
-class EmailDigestOperations:
-    """The e-mail digest's part in connecting, scheduling and running."""
+class EmailOperations(DigestOperations):
+    """The e-mail digest's part in connecting, beside what every digest does."""
 
     credential_kind = GMAIL
     credential_option = "gmail_credential_id"
-    run_directive = RUN
-    test_directive = TEST
 
     @property
     def further_connections(self) -> Mapping[str, Connectable]:
@@ -77,53 +61,9 @@ class EmailDigestOperations:
         connected = {GMAIL: checked.gmail_credential_id, SMTP: checked.smtp_credential_id}
         return frozenset(kind for kind, credential in connected.items() if credential)
 
-    def schedule(self, config: Mapping[str, Any]) -> Schedule | None:
-        """Daily at the configured time, once something is connected and unless it is paused."""
-        checked = email_config.validate(config)
-        if not checked.enabled or checked.missing():
-            return None
-        return Schedule(checked.time_of_day, checked.zone)
-
-    async def request_run(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        actor: Actor,
-        now: datetime,
-    ) -> tuple[Directive, Execution]:
-        """A digest of the 24 hours up to now."""
-        return await request_manual(session, tenant, installation, actor, now)
-
-    async def request_scheduled(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        slot: ScheduleSlot,
-    ) -> Directive:
-        """The digest of the slot's window."""
-        return await request_scheduled(session, tenant, installation, slot)
-
-    async def request_test(
-        self, session: AsyncSession, tenant: Tenant, installation: Installation, actor: Actor
-    ) -> tuple[Directive, Execution]:
-        """A few words to all active admins."""
-        return await request_test(session, tenant, installation, actor)
-
-    async def request_resolution(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        message_id: UUID,
-        resolution: Resolution,
-        actor: Actor,
-    ) -> Directive:
-        """Look at a letter's draft, send it again, or give it up."""
-        return await request_resolution(
-            session, tenant, installation, message_id, resolution, actor
-        )
+    def destination(self, installation: Installation) -> str:
+        """The way alone: who gets it is asked when it is sent."""
+        return "email"
 
 
 def _server_label(secret: Secret, settings: Settings) -> str:
@@ -146,14 +86,14 @@ def _verification(found: Outcome, words: str) -> Verification:
     return Verification("unverified", found.error_kind, found.message)
 
 
-OPERATIONS = EmailDigestOperations()
+OPERATIONS = EmailOperations(KIND, email_config.validate)
 
 # The digest reads the signals of its window when it is due; none of them makes it act by itself.
 signal_handlers: Mapping[str, Any] = {}
 
 DIRECTIVE_TYPES = (
     DirectiveType(
-        RUN,
+        KIND.run,
         "Writes the digest of one window and mails it to the active admins once.",
         DigestParams,
         run_digest,
@@ -162,7 +102,7 @@ DIRECTIVE_TYPES = (
         after_failure=sending_failed,
     ),
     DirectiveType(
-        TEST,
+        KIND.test,
         "Mails a few words to active admins, to show that it works.",
         TestParams,
         send_test,
@@ -171,7 +111,7 @@ DIRECTIVE_TYPES = (
         after_failure=sending_failed,
     ),
     DirectiveType(
-        SETTLE,
+        KIND.settle,
         "Looks at the draft of an e-mail that was not certainly sent, sends it again, or gives it up.",
         SettleParams,
         settle_letter,

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from fleetprompt.outbound.transports.smtp import Letter, Picture
+from fleetprompt.packages.digest.chart import Bar, draw
 from fleetprompt.packages.email_daily_digest import page
-from fleetprompt.packages.email_daily_digest.chart import Bar, draw
 
 TEST_TEXT = (
     "#### FleetPrompt can mail you\n"

@@ -1,6 +1,6 @@
 """The digest's text as a letter: as HTML and as plain text, both from the same Markdown.
 
-The text is the one that Mattermost gets (``mattermost_daily_ops_digest.render``), in which everything
+The text is the one that Mattermost gets (``digest.render``), in which everything
 from outside stands in code or is escaped; here it is read by a CommonMark parser without raw HTML and
 without pictures, so nothing in it can become markup, load anything or hide.
 """
@@ -11,7 +11,7 @@ from html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from fleetprompt.packages.email_daily_digest.chart import HEIGHT, WIDTH, Bar, described
+from fleetprompt.packages.digest.chart import HEIGHT, WIDTH, Bar, described
 
 PICTURE = "trend"
 _SUBJECT_LIMIT = 150

@@ -4,13 +4,14 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.outbound import ledger
 from fleetprompt.outbound.delivery import Delivered, Delivery
 from fleetprompt.outbound.ledger import Intent
+from fleetprompt.packages.digest.run import keep_also, tenant_name
+from fleetprompt.packages.digest.settling import require_installed
+from fleetprompt.packages.digest.story import Story
 from fleetprompt.packages.email_daily_digest import config as email_config
 from fleetprompt.packages.email_daily_digest.config import Config
 from fleetprompt.packages.email_daily_digest.connection import (
@@ -19,11 +20,9 @@ from fleetprompt.packages.email_daily_digest.connection import (
     open_way,
 )
 from fleetprompt.packages.email_daily_digest.letters import TEST_TEXT, letter_of
-from fleetprompt.packages.email_daily_digest.record import PROVIDER, Sending
-from fleetprompt.packages.email_daily_digest.requests import DigestParams, TestParams
-from fleetprompt.packages.mattermost_daily_ops_digest.record import Story
-from fleetprompt.packages.service import INSTALLED, get_installation
-from fleetprompt.tenants.models import Organization
+from fleetprompt.packages.email_daily_digest.record import Sending
+from fleetprompt.packages.email_daily_digest.requests import KIND, DigestParams, TestParams
+from fleetprompt.packages.service import get_installation
 
 
 async def send_once(
@@ -39,7 +38,7 @@ async def send_once(
     way = await open_way(context, config, letter, row, only)
     intent = Intent(
         dedupe_key=key,
-        provider=PROVIDER,
+        provider=KIND.transport,
         destination=DESTINATION,
         content_sha256=kept["sha256"],
         correlation_id=context.directive.correlation_id,
@@ -86,21 +85,14 @@ async def _keep_state(context: HandlerContext, key: str) -> None:
     async with context.database.tenant(context.tenant.schema) as session:
         entry = await ledger.find(session, key)
     state = entry.state if entry else "planned"
-    await note(context, ledger_state=state)
-
-
-async def note(context: HandlerContext, **told: Any) -> None:
-    """Add to what the execution keeps; an attempt before this one may have kept it."""
-    kept = await context.execution.kept() or {}
-    await context.execution.keep({**kept, **told})
+    await keep_also(context, ledger_state=state)
 
 
 async def send_test(context: HandlerContext, params: TestParams) -> dict[str, Any]:
     """Send the test's few words."""
     async with context.database.tenant(context.tenant.schema) as session:
         installation = await get_installation(session, params.installation_id)
-    if installation.state not in INSTALLED:
-        raise DirectiveFailed("validation", f"The installation is {installation.state}.")
+    require_installed(installation)
     earlier = await context.execution.kept() or {}
     await context.execution.keep(
         {
@@ -112,14 +104,5 @@ async def send_test(context: HandlerContext, params: TestParams) -> dict[str, An
         }
     )
     told = await send_once(context, params, email_config.validate(installation.config))
-    await note(context, **told)
+    await keep_also(context, **told)
     return told
-
-
-async def tenant_name(context: HandlerContext) -> str:
-    """The organization's name, else its slug."""
-    async with context.database.platform() as session:
-        name: str | None = await session.scalar(
-            select(Organization.name).where(Organization.id == context.tenant.id)
-        )
-    return name or context.tenant.slug

@@ -1,21 +1,15 @@
-"""The digest's configuration: typed, with defaults, and what JSON Schema cannot say of it.
-
-Everything has a default, so that a package can be installed first and configured after (the seed's
-installation flow); ``missing()`` tells what must still be given before a digest can be posted.
-"""
+"""The Mattermost digest's configuration: what it adds to every digest's, and how it is checked."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fleetprompt.errors import InvalidError
 from fleetprompt.outbound.transports.mattermost import parse_channel
-from fleetprompt.schedules.local_time import parse_time_of_day, validate_zone
+from fleetprompt.packages.digest.config import Check, DigestConfig, checked, credential
 
 Mode = Literal["webhook", "bot", "hybrid"]
 
@@ -24,8 +18,8 @@ _TEAM = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _UNSAFE_IN_URL = re.compile(r"[\s\x00-\x1f\x7f<>\"'`\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(DigestConfig):
     """A checked configuration. ``channel`` None means the webhook's own channel.
 
     ``mode`` says how it is posted: through a webhook, as a bot, or through a webhook and read back
@@ -36,35 +30,10 @@ class Config:
     mattermost_credential_id: UUID | None = None
     mattermost_token_id: UUID | None = None
     team: str | None = None
-    timezone: str = "UTC"
-    schedule_time: str = "09:00"
-    enabled: bool = True
     channel: str | None = None
-    include_llm_summary: Literal[False] = False
-    max_lines: int = 40
-    include_cost_estimates: bool = True
     post_as_username: str | None = None
     post_icon_url: str | None = None
-    empty_window: Literal["post", "skip"] = "post"
     silent_when_green: bool = True
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone that days and times of day are meant in."""
-        return validate_zone(self.timezone)
-
-    @property
-    def time_of_day(self) -> time:
-        """When a digest is due, in ``zone``."""
-        return parse_time_of_day(self.schedule_time)
-
-    def as_json(self) -> dict[str, Any]:
-        """Every option with its value: what is stored and checksummed."""
-        stored = asdict(self)
-        for name in ("mattermost_credential_id", "mattermost_token_id"):
-            if stored[name] is not None:
-                stored[name] = str(stored[name])
-        return stored
 
     def missing(self) -> tuple[str, ...]:
         """Options without which nothing can be posted in this mode."""
@@ -79,37 +48,8 @@ _NEEDED: Mapping[Mode, tuple[str, ...]] = {
 
 
 def validate(config: Mapping[str, Any]) -> Config:
-    """The typed configuration of a mapping that the manifest's schema has accepted.
-
-    Raises InvalidError with every error found, its pointers relative to ``config``.
-    """
-    checked = dict(config)
-    errors: list[dict[str, Any]] = []
-    for name, check in _CHECKS.items():
-        if checked.get(name) is None:
-            continue
-        try:
-            checked[name] = check(checked[name])
-        except InvalidError as error:
-            errors.append({"pointer": f"/{name}", "detail": error.detail})
-    if errors:
-        raise InvalidError(errors[0]["detail"], errors=errors)
-    return Config(**checked)
-
-
-def _credential(value: str) -> UUID:
-    try:
-        return UUID(value)
-    except ValueError as error:
-        raise InvalidError("Must be the id of a credential, a UUID.") from error
-
-
-def _timezone(value: str) -> str:
-    return validate_zone(value).key
-
-
-def _schedule_time(value: str) -> str:
-    return parse_time_of_day(value).strftime("%H:%M")
+    """The typed configuration of a mapping that the manifest's schema has accepted; InvalidError."""
+    return checked(Config, config, _CHECKS)
 
 
 def _channel(value: str) -> str | None:
@@ -124,14 +64,6 @@ def _team(value: str) -> str | None:
             "channels' URLs; the name shown is another one."
         )
     return name or None
-
-
-def _llm_summary(value: bool) -> bool:
-    if value:
-        raise InvalidError(
-            "A summary by a language model is not offered yet; set include_llm_summary to false."
-        )
-    return False
 
 
 def _username(value: str) -> str:
@@ -158,14 +90,11 @@ def _icon_url(value: str) -> str:
     return value
 
 
-_CHECKS: dict[str, Callable[[Any], object]] = {
-    "mattermost_credential_id": _credential,
-    "mattermost_token_id": _credential,
+_CHECKS: Mapping[str, Check] = {
+    "mattermost_credential_id": credential,
+    "mattermost_token_id": credential,
     "team": _team,
-    "timezone": _timezone,
-    "schedule_time": _schedule_time,
     "channel": _channel,
-    "include_llm_summary": _llm_summary,
     "post_as_username": _username,
     "post_icon_url": _icon_url,
 }

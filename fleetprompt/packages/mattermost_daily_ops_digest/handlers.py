@@ -1,17 +1,10 @@
 """What the digest offers to the platform: its directive, its schedule, its connection."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from fleetprompt.directives.actors import Actor
-from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import DirectiveType, RetryPolicy
 from fleetprompt.errors import ErrorKind
-from fleetprompt.executions.models import Execution
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.transports.mattermost import (
     Check,
@@ -20,6 +13,7 @@ from fleetprompt.outbound.transports.mattermost import (
     parse_webhook_url,
     unseal_server,
 )
+from fleetprompt.packages.digest.operations import DigestOperations
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
 from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
     KINDS_OF_MODE,
@@ -29,27 +23,16 @@ from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
 from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_test
 from fleetprompt.packages.mattermost_daily_ops_digest.record import post_failed
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import (
-    RUN,
-    SETTLE,
-    TEST_POST,
+    KIND,
     DigestParams,
     SettleParams,
     TestPostParams,
-    request_manual_digest,
-    request_scheduled_digest,
-    request_test_post,
 )
 from fleetprompt.packages.mattermost_daily_ops_digest.run import run_digest
-from fleetprompt.packages.mattermost_daily_ops_digest.settling import (
-    request_resolution,
-    settle_message,
-)
+from fleetprompt.packages.mattermost_daily_ops_digest.settling import settle_message
 from fleetprompt.packages.models import Installation
-from fleetprompt.packages.operations import Connectable, Resolution, Verification
-from fleetprompt.schedules.models import ScheduleSlot
-from fleetprompt.schedules.slots import Schedule
+from fleetprompt.packages.operations import Connectable, Verification
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.secret import Secret
 
 _UNVERIFIED: Mapping[str, ErrorKind] = {
@@ -67,13 +50,11 @@ _FAILING: Mapping[str, ErrorKind] = {
 }
 
 
-class DigestOperations:
-    """The digest's part in connecting, scheduling and running."""
+class MattermostOperations(DigestOperations):
+    """The digest's part in connecting, beside what every digest does."""
 
     credential_kind = WEBHOOK
     credential_option = "mattermost_credential_id"
-    run_directive = RUN
-    test_directive = TEST_POST
 
     @property
     def further_connections(self) -> Mapping[str, Connectable]:
@@ -96,53 +77,9 @@ class DigestOperations:
         """What its mode posts and reads with."""
         return KINDS_OF_MODE[digest_config.validate(config).mode]
 
-    def schedule(self, config: Mapping[str, Any]) -> Schedule | None:
-        """Daily at the configured time, once it is connected and unless it is paused."""
-        checked = digest_config.validate(config)
-        if not checked.enabled or checked.missing():
-            return None
-        return Schedule(checked.time_of_day, checked.zone)
-
-    async def request_run(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        actor: Actor,
-        now: datetime,
-    ) -> tuple[Directive, Execution]:
-        """A digest of the 24 hours up to now."""
-        return await request_manual_digest(session, tenant, installation, actor, now)
-
-    async def request_scheduled(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        slot: ScheduleSlot,
-    ) -> Directive:
-        """The digest of the slot's window."""
-        return await request_scheduled_digest(session, tenant, installation, slot)
-
-    async def request_test(
-        self, session: AsyncSession, tenant: Tenant, installation: Installation, actor: Actor
-    ) -> tuple[Directive, Execution]:
-        """One line to the configured channel."""
-        return await request_test_post(session, tenant, installation, actor)
-
-    async def request_resolution(
-        self,
-        session: AsyncSession,
-        tenant: Tenant,
-        installation: Installation,
-        message_id: UUID,
-        resolution: Resolution,
-        actor: Actor,
-    ) -> Directive:
-        """Look for a message, post it again, or give it up."""
-        return await request_resolution(
-            session, tenant, installation, message_id, resolution, actor
-        )
+    def destination(self, installation: Installation) -> str:
+        """The channel."""
+        return installation.config.get("channel") or "default"
 
 
 def _server_label(secret: Secret, settings: Settings) -> str:
@@ -169,14 +106,14 @@ def _verification(check: Check) -> Verification:
     return Verification("unverified", _UNVERIFIED[check.verdict], check.message)
 
 
-OPERATIONS = DigestOperations()
+OPERATIONS = MattermostOperations(KIND, digest_config.validate)
 
 # The digest reads the signals of its window when it is due; none of them makes it act by itself.
 signal_handlers: Mapping[str, Any] = {}
 
 DIRECTIVE_TYPES = (
     DirectiveType(
-        RUN,
+        KIND.run,
         "Writes the digest of one window and posts it to Mattermost once.",
         DigestParams,
         run_digest,
@@ -185,7 +122,7 @@ DIRECTIVE_TYPES = (
         after_failure=post_failed,
     ),
     DirectiveType(
-        TEST_POST,
+        KIND.test,
         "Posts one line to the digest's channel, to show that it works.",
         TestPostParams,
         post_test,
@@ -194,7 +131,7 @@ DIRECTIVE_TYPES = (
         after_failure=post_failed,
     ),
     DirectiveType(
-        SETTLE,
+        KIND.settle,
         "Looks for a message that was not certainly posted, posts it again, or gives it up.",
         SettleParams,
         settle_message,

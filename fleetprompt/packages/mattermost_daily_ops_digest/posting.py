@@ -8,16 +8,15 @@ from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.outbound import ledger
 from fleetprompt.outbound.delivery import Delivery, Way
+from fleetprompt.packages.digest.record import request_finish
+from fleetprompt.packages.digest.run import keep_also
+from fleetprompt.packages.digest.settling import require_installed
+from fleetprompt.packages.digest.story import Story
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
 from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
-from fleetprompt.packages.mattermost_daily_ops_digest.record import (
-    PROVIDER,
-    Posting,
-    Story,
-    request_finish,
-)
-from fleetprompt.packages.mattermost_daily_ops_digest.requests import TestPostParams
-from fleetprompt.packages.service import INSTALLED, get_installation
+from fleetprompt.packages.mattermost_daily_ops_digest.record import Posting
+from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND, TestPostParams
+from fleetprompt.packages.service import get_installation
 
 TEST_TEXT = (
     "**FleetPrompt** can post here. This is a test that somebody asked for; the daily digest comes at "
@@ -31,7 +30,7 @@ async def post_once(
     """Post it unless it is there; the result tells the ledger's state and where the post is."""
     intent = ledger.Intent(
         dedupe_key=dedupe_key,
-        provider=PROVIDER,
+        provider=KIND.transport,
         destination=posting.destination,
         content_sha256=posting.sha256,
         correlation_id=context.directive.correlation_id,
@@ -49,6 +48,7 @@ async def post_once(
         async with context.database.tenant(schema) as session:
             await request_finish(
                 session,
+                KIND,
                 context.tenant,
                 posting.story.params.installation_id,
                 delivered.message_id,
@@ -67,19 +67,12 @@ async def _keep_state(context: HandlerContext, dedupe_key: str) -> None:
     await keep_also(context, ledger_state=entry.state if entry else "planned")
 
 
-async def keep_also(context: HandlerContext, **told: Any) -> None:
-    """Add to what this attempt or an earlier one kept, such as the text."""
-    kept = context.execution.result or await context.execution.kept() or {}
-    await context.execution.keep({**kept, **told})
-
-
 async def post_test(context: HandlerContext, params: TestPostParams) -> dict[str, Any]:
     """Post the test's one line."""
     async with context.database.tenant(context.tenant.schema) as session:
         installation = await get_installation(session, params.installation_id)
+        require_installed(installation)
         config = digest_config.validate(installation.config)
-        if installation.state not in INSTALLED:
-            raise DirectiveFailed("validation", f"The installation is {installation.state}.")
         destination = await destination_of(session, config)
     text = TEST_TEXT
     digest = sha256(text.encode()).hexdigest()

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import ErrorGroup
-from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.facts import DigestFacts
+from fleetprompt.packages.digest.rows import ErrorGroup
+from fleetprompt.packages.digest.trend import Trend
+from fleetprompt.packages.digest.wording import Links
 
 
 def lead(group: ErrorGroup, links: Links) -> str | None:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import Family, Outcome
-from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.facts import DigestFacts
+from fleetprompt.packages.digest.rows import Family, Outcome
+from fleetprompt.packages.digest.trend import Trend
+from fleetprompt.packages.digest.wording import Links
 
 _OPEN = ("requested", "pending", "running")
 TITLES: dict[Family, str] = {

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Usual, last_week, usual
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import Links
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.facts import DigestFacts
+from fleetprompt.packages.digest.history import Usual, last_week, usual
+from fleetprompt.packages.digest.wording import Links
 
 _SHOWN = 3
 # Bars of fewer windows tell nothing that the changes do not.

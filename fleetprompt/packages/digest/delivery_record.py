@@ -9,7 +9,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.outbound.models import OutboundMessage
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
+from fleetprompt.packages.digest import wording
 from fleetprompt.schedules.models import ScheduleSlot
 
 DAYS = 30

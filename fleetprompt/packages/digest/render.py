@@ -14,20 +14,22 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from fleetprompt.outbound.transports.mattermost import plain, table_cell
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.advice import advice, lead
-from fleetprompt.packages.mattermost_daily_ops_digest.config import Config
-from fleetprompt.packages.mattermost_daily_ops_digest.delivery_record import DeliveryRecord
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
-from fleetprompt.packages.mattermost_daily_ops_digest.families import TITLES, Families
-from fleetprompt.packages.mattermost_daily_ops_digest.surfaces import others, surface_lines
-from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
-from fleetprompt.packages.mattermost_daily_ops_digest.wording import NAME_LIMIT, Links
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.advice import advice, lead
+from fleetprompt.packages.digest.config import DigestConfig
+from fleetprompt.packages.digest.delivery_record import DeliveryRecord
+from fleetprompt.packages.digest.facts import DigestFacts
+from fleetprompt.packages.digest.families import TITLES, Families
+from fleetprompt.packages.digest.surfaces import others, surface_lines
+from fleetprompt.packages.digest.trend import Trend
+from fleetprompt.packages.digest.wording import NAME_LIMIT, Links
 from fleetprompt.schedules.local_time import Window
 
 # Mattermost splits at 16,383 characters, in the middle of a line; stay well below.
 LIMIT = 15_000
 _MESSAGE_LIMIT = 120
+# Characters of a language model's summary; a longer one is not taken.
+SUMMARY_LIMIT = 400
 _KINDS = frozenset({"auth", "network", "rate_limit", "validation", "unknown"})
 
 
@@ -54,16 +56,22 @@ class DigestText:
 
 def render(
     facts: DigestFacts,
-    config: Config,
+    config: DigestConfig,
     window: Window,
     zone: ZoneInfo,
     tenant_name: str,
     links: Links,
     record: DeliveryRecord | None = None,
+    summary: str | None = None,
 ) -> DigestText:
-    """The text for these facts: equal arguments, equal bytes."""
+    """The text for these facts: equal arguments, equal bytes.
+
+    ``summary`` is a language model's, already held against the facts (``summary.py``).
+    """
     tenant = plain(tenant_name, NAME_LIMIT)
-    writer = _Writer(facts, config, window, zone, tenant, links, record or DeliveryRecord())
+    told = plain(summary, SUMMARY_LIMIT) if summary else None
+    delivered = record or DeliveryRecord()
+    writer = _Writer(facts, config, window, zone, tenant, links, delivered, told)
     lines = next(found for found in writer.layouts() if _fits(found, config.max_lines))
     text = "\n".join(lines)
     totals = facts.totals
@@ -93,12 +101,13 @@ def _fits(lines: list[str], max_lines: int) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Writer:
     facts: DigestFacts
-    config: Config
+    config: DigestConfig
     window: Window
     zone: ZoneInfo
     tenant: str
     links: Links
     record: DeliveryRecord
+    summary: str | None
 
     @property
     def trend(self) -> Trend:
@@ -113,9 +122,7 @@ class _Writer:
     def layouts(self) -> Iterator[list[str]]:
         """The digest from its fullest form to its shortest; the last one always fits."""
         if self.facts.empty:
-            yield [
-                f"⚪ **{self.tenant}** · nothing happened · {wording.span(self.window, self.zone)}"
-            ]
+            yield [f"⚪ **{self.tenant}** · nothing happened · {self._window_line()}"]
             return
         head, body, tail = self._head(), list(self._body()), [self._window_line()]
         if self.facts.errors:
@@ -144,7 +151,8 @@ class _Writer:
             told = "🟢 {} · all good"
         headline = f"#### {told.format(f'{self.tenant} · {date}')}"
         todo = advice(facts, self.trend, self.links)
-        return [headline, *([f"**Next:** {todo}"] if todo else []), *([unusual] if unusual else [])]
+        short = f"**In short**, by a language model · {self.summary}" if self.summary else None
+        return [headline, *filter(None, (short, todo and f"**Next:** {todo}", unusual))]
 
     def _new_kinds(self) -> str:
         """How many groups of errors no earlier window had, where all of today's are known."""

@@ -20,16 +20,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
 
 from fleetprompt import secrets
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts, facts_from_rows
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Past
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest.facts import DigestFacts, facts_from_rows
+from fleetprompt.packages.digest.history import Past
+from fleetprompt.packages.digest.rows import (
     ErrorGroup,
     Outcome,
     TypeCount,
     Usage,
     Waiting,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.surfaces import SURFACE_TYPES
+from fleetprompt.packages.digest.surfaces import SURFACE_TYPES
 from fleetprompt.schedules.local_time import Window
 
 # Groups of one kind that are listed; the rest is one row with exact counts.

@@ -6,14 +6,14 @@ They appear when there are such signals. The types are those of the connector an
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from fleetprompt.packages.mattermost_daily_ops_digest import wording
-from fleetprompt.packages.mattermost_daily_ops_digest.facts import DigestFacts
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.facts import DigestFacts
+from fleetprompt.packages.digest.rows import (
     CHAT_MESSAGE,
     MAIL_RECEIVED,
     TypeCount,
 )
-from fleetprompt.packages.mattermost_daily_ops_digest.trend import Trend
+from fleetprompt.packages.digest.trend import Trend
 
 # Each line's signals in the order of work: the type, and how one and several of it are called.
 _SURFACES: Mapping[str, Mapping[str, tuple[str, str]]] = {

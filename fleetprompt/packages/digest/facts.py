@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleetprompt.packages.mattermost_daily_ops_digest.history import Past, SeenError, Totals
-from fleetprompt.packages.mattermost_daily_ops_digest.rows import (
+from fleetprompt.packages.digest.history import Past, SeenError, Totals
+from fleetprompt.packages.digest.rows import (
     CHAT_MESSAGE,
     MAIL_RECEIVED,
     ErrorGroup,

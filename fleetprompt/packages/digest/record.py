@@ -1,0 +1,119 @@
+"""What follows from a message's outcome: slot, installation, credential and signals, together."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fleetprompt.directives.actors import PLATFORM
+from fleetprompt.directives.leases import ClaimedDirective
+from fleetprompt.directives.service import request_directive
+from fleetprompt.directives.types import Failure
+from fleetprompt.outbound import ledger
+from fleetprompt.outbound.models import OutboundMessage
+from fleetprompt.packages.digest.kind import DigestKind
+from fleetprompt.packages.digest.params import DigestParams, SettleParams, TestParams
+from fleetprompt.packages.digest.story import Story, settle_slot, tell
+from fleetprompt.packages.models import Installation
+from fleetprompt.packages.service import INSTALLED, note_trouble
+from fleetprompt.tenants.service import Tenant
+from fleetprompt.vault.models import IntegrationCredential
+
+_FINISH_AFTER = timedelta(minutes=10)
+
+
+async def sent(
+    session: AsyncSession,
+    kind: DigestKind,
+    story: Story,
+    credential_id: UUID | None,
+    told: dict[str, Any],
+    **further: Any,
+) -> None:
+    """All that follows from a message's being sent, in the transaction that says so.
+
+    Its signals tell ``told``, the one about the message also what is ``further``.
+    """
+    params, now = story.params, func.clock_timestamp()
+    this = Installation.id == params.installation_id
+    await session.execute(
+        update(Installation).where(this).values(last_success_at=now, updated_at=now)
+    )
+    await session.execute(
+        update(Installation)
+        .where(this, Installation.state.in_(INSTALLED))
+        .values(state="connected")
+    )
+    await session.execute(
+        update(IntegrationCredential)
+        .where(IntegrationCredential.id == credential_id)
+        .values(state="connected", checked_at=now, last_error=None)
+    )
+    await settle_slot(session, params, "done")
+    await tell(session, f"{kind.transport}.message.posted", story, **told, **further)
+    if isinstance(params, DigestParams):
+        await tell(session, "value.digest.posted", story, **told)
+
+
+async def not_sent(
+    session: AsyncSession,
+    kind: DigestKind,
+    tenant: Tenant,
+    directive: ClaimedDirective,
+    params: DigestParams | TestParams,
+    failure: Failure,
+) -> bool:
+    """Show a failure on its installation and slot, and tell of its class once.
+
+    False if the ledger says that it was sent after all, and only the attempts' ends were lost: then
+    there is nothing to tell. What is unknown and can be looked for, the platform goes on looking for.
+    """
+    entry = await ledger.find(session, params.dedupe_key(tenant))
+    if entry is not None and entry.state == "posted":
+        return False
+    await note_trouble(session, params.installation_id, failure.error_kind, failure.message)
+    await settle_slot(session, params, "failed")
+    unknown = failure.state == "unknown" or (entry is not None and entry.state == "unknown")
+    await tell(
+        session,
+        f"{kind.transport}.message.failed",
+        Story.of(directive, params),
+        destination=entry.destination if entry else None,
+        error_kind=failure.error_kind,
+        error_message=failure.message,
+        outcome="unknown" if unknown else "not_posted",
+        attempts=directive.attempt,
+    )
+    if failure.state != "cancelled" and entry is not None and _can_be_finished(entry):
+        await request_finish(session, kind, tenant, params.installation_id, entry.id)
+    return True
+
+
+def _can_be_finished(entry: OutboundMessage) -> bool:
+    """Whether it was never sent, or can be looked for."""
+    looked_for = entry.state in ("sending", "unknown") and entry.remote_place is not None
+    return entry.state == "claimed" or looked_for
+
+
+async def request_finish(
+    session: AsyncSession,
+    kind: DigestKind,
+    tenant: Tenant,
+    installation_id: UUID,
+    message_id: UUID,
+    *,
+    after: timedelta = _FINISH_AFTER,
+) -> None:
+    """Have the platform look for a message by itself, and send it if it is certainly not there."""
+    now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    await request_directive(
+        session,
+        tenant,
+        kind.settle,
+        SettleParams(installation_id=installation_id, message_id=message_id, action="finish"),
+        idempotency_key=f"dir:{kind.key}_settle:{tenant.slug}:{message_id}:finish",
+        actor=PLATFORM,
+        available_at=now + after,
+    )
