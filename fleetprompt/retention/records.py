@@ -1,4 +1,4 @@
-"""Executions, directives and conversations that are old enough, each by its own rule.
+"""Executions and directives that are old enough, each by its own rule.
 
 Not touched at any age: what has not ended; directives that a person may still settle (``unknown``), that
 people approved (the record of what they saw is kept whole) or that configured a package; the ledger of
@@ -11,14 +11,11 @@ from uuid import UUID
 from sqlalchemy import null, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.approvals.action import action_of
 from fleetprompt.directives.models import Directive
 from fleetprompt.retention.pace import Pace
 from fleetprompt.tenants.service import Tenant
-from fleetprompt.webchat.erasure import erase_conversation
-from fleetprompt.webchat.models import ChatConversation
 
 _REMOVE_EXECUTIONS = text(
     """
@@ -101,30 +98,3 @@ def _is_id(value: object) -> bool:
         return isinstance(value, str) and str(UUID(value)) == value
     except ValueError:
         return False
-
-
-async def erase_conversations(
-    database: Database, tenant: Tenant, first_kept: date, pace: Pace
-) -> int:
-    """Erase conversations that were closed before ``first_kept``; how many."""
-    erased = 0
-    few = max(1, pace.rows // 25)
-    while True:
-        async with pace, database.tenant(tenant.schema) as session:
-            found = (
-                await session.scalars(
-                    select(ChatConversation)
-                    .where(
-                        ChatConversation.status == "closed",
-                        ChatConversation.closed_at < instant(first_kept),
-                    )
-                    .order_by(ChatConversation.id)
-                    .limit(few)
-                    .with_for_update()
-                )
-            ).all()
-            for conversation in found:
-                await erase_conversation(session, conversation, system_clock())
-        erased += len(found)
-        if len(found) < few:
-            return erased

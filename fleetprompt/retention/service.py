@@ -6,11 +6,12 @@ from datetime import date, datetime
 from fleetprompt.db.engine import Database
 from fleetprompt.retention.lake import remove_files
 from fleetprompt.retention.pace import Pace
-from fleetprompt.retention.records import empty_directives, erase_conversations, remove_executions
+from fleetprompt.retention.records import empty_directives, remove_executions
 from fleetprompt.retention.signals import remove_signals
 from fleetprompt.retention.terms import terms_of
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
+from fleetprompt.webchat.retention import prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,10 @@ async def apply_retention(
     async with database.platform() as session:
         terms = await terms_of(session, settings, tenant)
     first_kept = {family: term.first_kept(now) for family, term in terms.items()}
-    conversations = executions = directives = signals = files = 0
+    executions = directives = signals = files = 0
     missing: tuple[date, ...] = ()
-    if day := first_kept["conversations"]:
-        conversations = await erase_conversations(database, tenant, day, pace)
+    # Asked for without a term of the tenant's too: a site may have one of its own.
+    conversations = await prune(database, tenant, first_kept["conversations"], now, pace)
     if day := first_kept["executions"]:
         executions = await remove_executions(database, tenant, day, pace)
     if day := first_kept["directives"]:

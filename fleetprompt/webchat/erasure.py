@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.webchat.erased_directives import strip_directives
 from fleetprompt.webchat.models import ChatConversation, ChatErasure, ChatMessage
-from fleetprompt.webchat.telling import SUBJECT, correlation_of, tell
+from fleetprompt.webchat.telling import SUBJECT, tell
 
 # Ids, numbers and times stay, so that the story can still be followed; words, names and places go.
 ERASED_FIELDS = ("text", "name", "email", "page_url", "assignee")
@@ -90,7 +90,7 @@ async def erase_conversation(
     )
     await session.execute(_MARK_REMOVED_DAYS, {"since": conversation.inserted_at})
     # What the team wrote is about the visitor too.
-    await strip_directives(session, correlation_of(conversation.id))
+    await strip_directives(session, conversation.id)
     await tell(
         session,
         "conversation.erased",

@@ -1,4 +1,4 @@
-"""Executions, directives, conversations and the platform's own rows go by their own rules."""
+"""Executions, directives and the platform's own rows go by their own rules."""
 
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -16,7 +16,6 @@ from fleetprompt.retention.expired import remove_expired
 from fleetprompt.retention.pace import Pace
 from fleetprompt.retention.records import (
     empty_directives,
-    erase_conversations,
     remove_executions,
 )
 from fleetprompt.retention.terms import drop_term, set_term, terms_of
@@ -146,33 +145,6 @@ async def test_directives_lose_their_content_and_keep_their_keys(
 
 async def _never(*_: object) -> dict[str, object]:
     raise NotImplementedError
-
-
-async def test_closed_conversations_are_erased(
-    database: Database, tenant: Tenant, pace: Pace
-) -> None:
-    site = new_id()
-    await one(
-        database,
-        tenant,
-        "INSERT INTO website_chat_sites (id, site_key, name, status, mode, origins, settings)"
-        " VALUES (:id, :id, 'Shop', 'active', 'native', '{}', '{}')",
-        id=site,
-    )
-    for closed_at in (BEFORE, BEFORE, AFTER, None):
-        await one(
-            database,
-            tenant,
-            "INSERT INTO website_chat_conversations (id, site_id, visitor_id, status, closed_at,"
-            " visitor_name) VALUES (:id, :site, :id, CASE WHEN CAST(:at AS timestamptz) IS NULL"
-            " THEN 'open' ELSE 'closed' END, :at, 'Ada')",
-            id=new_id(),
-            site=site,
-            at=closed_at,
-        )
-    assert await erase_conversations(database, tenant, FIRST_KEPT, pace) == 2
-    left = "SELECT count(*) FROM website_chat_conversations WHERE visitor_name IS NOT NULL"
-    assert await one(database, tenant, left) == 2
 
 
 async def test_terms_are_the_tenants_own_or_the_platforms(
