@@ -49,6 +49,7 @@ def _templates() -> Environment:
     )
     made.filters.update(
         when=wording.when,
+        at_time=wording.at_time,
         shown=wording.shown,
         state_class=wording.state_class,
         state_words=wording.state_words,

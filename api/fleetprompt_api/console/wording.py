@@ -52,6 +52,17 @@ def when(moment: datetime | None, fallback: str = "–", *, seconds: bool = Fals
     )
 
 
+def at_time(moment: datetime, now: datetime) -> Markup:
+    """A time of today in UTC as hours and minutes, one of another day with its date."""
+    at = moment.astimezone(UTC)
+    if at.date() != now.astimezone(UTC).date():
+        return when(moment)
+    exact = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}" title="{}">{} UTC</time>').format(
+        exact, exact, f"{at:%H:%M}"
+    )
+
+
 def span(length: timedelta) -> str:
     """A length of time in its two largest units."""
     seconds = max(0, round(length.total_seconds()))

@@ -18,7 +18,7 @@ from fleetprompt.directives.models import Directive
 from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.api.console.support import Place, furnish, person
+from tests.api.console.support import Place, converse, furnish, person
 from tests.api.serving import Server, serving
 from tests.api.support import Keys
 
@@ -123,12 +123,12 @@ async def test_approving_what_somebody_else_has_edited_meanwhile_is_refused(
         await expect(ben.get_by_role("button", name="Approve version 2")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [375, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1280, "light")])
 async def test_every_page_fits_has_names_and_breaks_no_rule_of_its_policy(
     server: Server, keys: Keys, database: Database, tenant: Tenant, width: int, scheme: Any
 ) -> None:
     place = await furnish(database, tenant, correlation_id="W" * 200)
+    chat = await converse(database, tenant, "W" * 300, name="W" * 100)
     size = {"width": width, "height": 800}
     told: list[str] = []
     async with browser(viewport=size, color_scheme=scheme) as context:
@@ -139,7 +139,10 @@ async def test_every_page_fits_has_names_and_breaks_no_rule_of_its_policy(
         for path in (
             *("", "/approvals?show=all", "/directives", f"/approvals/{place.approval_id}"),
             *(f"/directives/{place.installed_id}", f"/directives/{place.directive_id}"),
-            *("/timeline", f"/timeline/{place.correlation_id}"),
+            *("/timeline", f"/timeline/{place.correlation_id}", "/signals", "/executions"),
+            *("/installations", f"/installations/{place.installation_id}"),
+            *(f"/executions/{place.execution_id}", "/../support/webchat/conversations"),
+            f"/../support/webchat/conversations/{chat}",
         ):
             await page.goto(f"{server.url}/console{path}")
             await page.locator("main details").evaluate_all(_OPEN)

@@ -41,11 +41,11 @@ _ONE = "/installations/{installation_id}"
 _SENT = 25
 # What to do about each kind of trouble, in the order of the page's own forms.
 ADVICE: Mapping[str, str] = {
-    "auth": "Its access was refused. Connect it again below with a new address or token.",
+    "auth": "Its access was refused. Connect it again with a new address or token.",
     "network": "The other side could not be reached. See that it is up, then check the connection.",
     "rate_limit": "The other side asked to wait. Nothing need be done; it goes on by itself.",
     "validation": "What it is set to cannot work. Correct its configuration, then run it.",
-    "unknown": "Nobody knows whether the last message arrived. Settle it below.",
+    "unknown": "Nobody knows whether the last message arrived. Settle it.",
 }
 
 
