@@ -227,7 +227,7 @@ async def test_all_green_is_silent_unless_configured_otherwise(
     assert [post.silent for post in mattermost.posts] == [True, False]
 
 
-async def test_t16_a_bad_day_is_not_silent(
+async def test_a_day_with_failures_notifies_even_where_green_days_are_silent(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:
     installation = await connected_as(platform, mattermost, "bot")

@@ -16,7 +16,7 @@ from fleetprompt.outbound.http import (
     Reply,
 )
 from fleetprompt.outbound.outcome import Outcome
-from fleetprompt.outbound.transports.mattermost.post import is_page, retry_after
+from fleetprompt.outbound.replies import is_page, retry_after
 
 Shape = TypeVar("Shape")
 

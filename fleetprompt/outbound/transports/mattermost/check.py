@@ -17,12 +17,9 @@ from fleetprompt.outbound.http import (
     RefusedError,
     Reply,
 )
+from fleetprompt.outbound.replies import is_page
 from fleetprompt.outbound.transports.mattermost.message import WebhookUrl
-from fleetprompt.outbound.transports.mattermost.post import (
-    JSON_HEADERS,
-    classify,
-    is_page,
-)
+from fleetprompt.outbound.transports.mattermost.post import JSON_HEADERS, classify
 
 Verdict = Literal[
     "good",

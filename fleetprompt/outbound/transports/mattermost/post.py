@@ -4,10 +4,6 @@ The body of an error repeats the webhook's id, which is its password, so it is n
 logged nor looked at; only a success is told by its body, which must be exactly ``ok``.
 """
 
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-
-from fleetprompt.clock import system_clock
 from fleetprompt.outbound.http import (
     ConnectFailedError,
     OutboundClient,
@@ -16,12 +12,10 @@ from fleetprompt.outbound.http import (
     ResponseLostError,
 )
 from fleetprompt.outbound.outcome import Outcome
+from fleetprompt.outbound.replies import is_page, retry_after
 from fleetprompt.outbound.transports.mattermost.message import WebhookMessage, WebhookUrl
 
 JSON_HEADERS = {"Content-Type": "application/json"}
-_LONGEST_WAIT_SECONDS = 3600.0
-_WAIT_SECONDS = 60.0
-_HTML = ("text/html", "application/xhtml+xml")
 
 # Definite refusals: the server answers these before it saves anything.
 _AUTH = {
@@ -123,11 +117,6 @@ def is_accepted(reply: Reply) -> bool:
     return reply.status == 200 and reply.media_type == "text/plain" and whole
 
 
-def is_page(reply: Reply) -> bool:
-    """Whether the answer is a web page, told by its content type."""
-    return reply.media_type in _HTML
-
-
 def _odd_success(reply: Reply) -> Outcome:
     if is_page(reply):
         return Outcome("rejected", "validation", _NOT_MATTERMOST, reply.status)
@@ -137,27 +126,3 @@ def _odd_success(reply: Reply) -> Outcome:
         f"The answer is not the one that Mattermost gives. {_PERHAPS_POSTED}",
         reply.status,
     )
-
-
-def retry_after(reply: Reply) -> float:
-    """Seconds to wait, 1 to 3600: ``Retry-After``, else ``X-RateLimit-Reset``, else a minute.
-
-    ``Retry-After`` may be a date (RFC 9110 §10.2.3); Mattermost's reset is in seconds from now.
-    """
-    for name in ("retry-after", "x-ratelimit-reset"):
-        seconds = _seconds(reply.headers.get(name, ""))
-        if seconds is not None:
-            return min(max(seconds, 1.0), _LONGEST_WAIT_SECONDS)
-    return _WAIT_SECONDS
-
-
-def _seconds(value: str) -> float | None:
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return (at - system_clock()).total_seconds()

@@ -18,8 +18,8 @@ from fleetprompt.clock import system_clock
 from fleetprompt.outbound.http import OutboundClient, OutboundError, Reply
 from fleetprompt.outbound.ledger import Mark
 from fleetprompt.outbound.outcome import Outcome
+from fleetprompt.outbound.replies import is_page
 from fleetprompt.outbound.sighting import Sighting
-from fleetprompt.outbound.transports.mattermost.post import is_page
 from fleetprompt.outbound.transports.mattermost.server import (
     Server,
     decode,

@@ -24,8 +24,8 @@ from fleetprompt.outbound.http import (
     ResponseLostError,
 )
 from fleetprompt.outbound.outcome import Outcome
+from fleetprompt.outbound.replies import is_page, retry_after
 from fleetprompt.outbound.target import parse_target
-from fleetprompt.outbound.transports.mattermost.post import is_page, retry_after
 
 _TOKEN = re.compile(r"[a-z0-9]{26}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
