@@ -56,7 +56,7 @@ class Customer:
         return {**os.environ, "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *, debug: bool = True) -> Iterator[subprocess.Popen[bytes]]:
         """The connector at work, until the block ends."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -67,7 +67,7 @@ class Customer:
                     "run",
                     "--profile",
                     self.profile,
-                    "--debug",
+                    *(["--debug"] if debug else []),
                 ],
                 stdout=log,
                 stderr=log,

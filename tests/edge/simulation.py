@@ -36,6 +36,12 @@ KEY = "fp_conn_canary-key"
 WATCHED = (Watched("INBOX"), Watched("Labels/x"), Watched("Sent", "outgoing"))
 
 
+def memory_folder() -> str | None:
+    """Where a history's files may lie: in memory, where there is any, since not the disk is tried."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() else None
+
+
 class Crash(BaseException):
     """The process dies here."""
 

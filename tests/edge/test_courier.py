@@ -1,10 +1,12 @@
 """Handing a mail over to a real SMTP server, with the pinned certificate, and what its answers mean."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleetprompt_edge.profile import Smtp
@@ -117,6 +119,23 @@ def test_trap_4_a_connection_that_ends_leaves_a_doubt_only_once_the_mail_was_giv
     server.drop = "DATA after"
     assert desk.send() == ("doubtful", "network")
     assert len(server.mails) == 1
+
+
+def test_traps_4_and_7_an_answer_later_than_the_time_limit_leaves_a_doubt(
+    server: MailServer, certificate: tuple[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profile asks for more than the 120 s that Bridge may take; here both are a hundredth."""
+    taken = MailServer.handle_DATA
+
+    async def slow(self: MailServer, *rest: Any) -> str:
+        answer = await taken(self, *rest)
+        await asyncio.sleep(0.95)
+        return answer
+
+    monkeypatch.setattr(MailServer, "handle_DATA", slow)
+    assert Desk(server, certificate[0], timeout_seconds=0.3).send() == ("doubtful", "network")
+    assert Desk(server, certificate[0], timeout_seconds=30).send()[0] == "taken"
+    assert len(server.mails) == 2
 
 
 def test_traps_27_and_28_nothing_is_sent_to_another_certificate_or_in_clear(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.simulation import history
+from tests.edge.simulation import history, memory_folder
 
 HISTORIES = 1000
 PARTS = 8
@@ -14,12 +14,9 @@ PARTS = 8
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_trap_33_whatever_happens_nothing_is_lost_told_twice_or_leaked(part: int) -> None:
-    # Memory, where there is any: what is tested is the order of steps, not the disk.
-    memory = Path("/dev/shm")
-    root = str(memory) if memory.is_dir() else None
     crashes = told = 0
     for seed in range(part * HISTORIES // PARTS, (part + 1) * HISTORIES // PARTS):
-        with tempfile.TemporaryDirectory(dir=root) as folder:
+        with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
             try:
                 world = history(seed, Path(folder))
             except Exception as error:

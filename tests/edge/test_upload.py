@@ -357,3 +357,17 @@ def test_when_the_platform_is_back_everything_goes_in_few_requests(store: Store)
     assert len(desk.requests) == 5
     with store.transaction():
         assert store.notes.under("problem:") == {}
+
+
+def test_trap_42_what_was_sent_leaves_no_text_in_any_file(store: Store) -> None:
+    canary = "canary-snippet-of-a-mail-71d0"
+    desk = Desk(store, lambda one: httpx.Response(200, json=items(*["created"] * len(sent(one)))))
+    for number in range(100, 150):
+        desk.put(number, snippet=canary * 30)
+
+    def files() -> bytes:
+        return b"".join(path.read_bytes() for path in store.path.parent.iterdir())
+
+    assert canary.encode() in files()
+    assert post(desk, Event()).turn() == 0
+    assert canary.encode() not in files()

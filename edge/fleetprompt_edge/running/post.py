@@ -51,12 +51,16 @@ class Post:
 
     def turn(self) -> float:
         """Send until nothing waits; after a failure the seconds to pause."""
+        sent = False
         try:
             while not self._stop.is_set() and (left := self._uploader.send_some()):
+                sent = True
                 self._health.good("platform")
                 self._refusals = 0
                 self._backoff.worked()
                 logger.debug("sent", extra={"signals": left})
+            if sent and not self._stop.is_set():
+                self._uploader.tidy()
         except StoreError:
             raise
         except PlatformBusyError as error:

@@ -40,6 +40,10 @@ class Uploader:
             batch = self._store.queue.first(BATCH_SIGNALS, BATCH_BYTES)
         return self._send(batch) if batch else 0
 
+    def tidy(self) -> None:
+        """Once nothing waits: leave no text of what was sent in any file, the write-ahead log included."""
+        self._store.scrub()
+
     def _send(self, batch: Sequence[Queued]) -> int:
         try:
             answers = self._platform.send([one.body for one in batch])
