@@ -17,10 +17,14 @@ def table_asset(
     kinds: set[str],
     description: str,
     deps: Iterable[dg.AssetsDefinition | dg.AssetSpec] = (),
+    name: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Decorator of the function that writes the table's files for ``context.partition_keys``."""
+    """Decorator of the function that writes the table's files for ``context.partition_keys``.
+
+    The asset has the table's name unless another is given.
+    """
     return dg.asset(
-        name=table.name,
+        name=name or table.name,
         partitions_def=utc_days,
         # A backfill of any size is few runs; one for each tenant and day would take hours.
         backfill_policy=dg.BackfillPolicy.single_run(),

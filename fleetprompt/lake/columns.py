@@ -64,7 +64,28 @@ DAILY_COUNTS = Table(
     ),
 )
 
-TABLES = (SIGNALS, DAILY_COUNTS)
+CONVERSATION_DAYS = Table(
+    "conversation_days",
+    "What happened in a tenant's website chat on a UTC day, one row a conversation.",
+    (
+        Column("conversation_id", "string", False, "The conversation's id, in text."),
+        Column("site_id", "string", False, "The website that it is on."),
+        Column("started", "bigint", False, "1 on the day on which it began, else 0."),
+        Column("ended", "bigint", False, "1 on the day on which it ended, else 0."),
+        Column("visitor_messages", "bigint", False, "Messages of the visitor on the day."),
+        Column("replies", "bigint", False, "Messages of the team on the day."),
+        Column(
+            "first_response_ms",
+            "bigint",
+            True,
+            "Milliseconds from the visitor's first message to the team's first after it, on the day of "
+            "the latter.",
+        ),
+        Column("escalations", "bigint", False, "How often it was handed to the team on the day."),
+    ),
+)
+
+TABLES = (SIGNALS, DAILY_COUNTS, CONVERSATION_DAYS)
 
 
 def parquet_schema(table: Table) -> "pa.Schema":

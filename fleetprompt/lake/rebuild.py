@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
 from fleetprompt.errors import FleetPromptError, NotFoundError
+from fleetprompt.lake.conversations import ConversationsReport, write_conversations
 from fleetprompt.lake.days import CountsReport, DayReport, write_daily_counts, write_signals
 from fleetprompt.lake.stale import read_marks
 from fleetprompt.tenants.service import Tenant, active_tenants
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RebuiltDay:
-    """A tenant's day: both reports, or why there are none.
+    """A tenant's day: its reports, or why there are none; ``conversations`` only where it had any.
 
     ``marks`` are the marks that the files now answer; forget them once the reports are kept.
     """
@@ -33,13 +34,14 @@ class RebuiltDay:
     marks: tuple[int, ...] = ()
     signals: DayReport | None = None
     counts: CountsReport | None = None
+    conversations: ConversationsReport | None = None
     error: str | None = None
 
 
 async def rebuild_days(
     database: Database, lake: Path, days: Sequence[tuple[str, date]]
 ) -> list[RebuiltDay]:
-    """Write the signals and the counts of each ``(slug, day)``, and say how each went, in order."""
+    """Write every table of each ``(slug, day)``, and say how each went, in order."""
     # Before the days are read, so that the files hold whatever these marks stand for.
     marks = await read_marks(database, days)
     async with database.platform() as session:
@@ -68,13 +70,14 @@ async def _rebuild(
             raise NotFoundError(f"There is no tenant {slug!r}.")
         signals = await write_signals(database, lake, tenant, day)
         counts = await write_daily_counts(database, lake, tenant, day)
+        chat = await write_conversations(database, lake, tenant, day, empty=False)
     except Exception as error:  # noqa: BLE001 - whatever one tenant's day raises, the others go on
         reason = describe(error)
         logger.warning(
             "the day was not written: %s", reason, extra={"tenant": slug, "day": str(day)}
         )
         return RebuiltDay(slug, day, error=reason)
-    return RebuiltDay(slug, day, marks, signals, counts)
+    return RebuiltDay(slug, day, marks, signals, counts, chat)
 
 
 def describe(error: BaseException) -> str:

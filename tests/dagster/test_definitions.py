@@ -59,6 +59,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "schedule_slots": ("digests", "NoneType", []),
         "signals": ("signals", "MultiPartitionsDefinition", ["signal_store"]),
         "daily_counts": ("signals", "MultiPartitionsDefinition", ["signals"]),
+        "conversations": ("conversations", "MultiPartitionsDefinition", ["signal_store"]),
         "daily_digest": ("digests", "MultiPartitionsDefinition", ["schedule_slots", "signals"]),
         "directive_queue": ("directives", "NoneType", []),
         "retention": ("maintenance", "NoneType", []),

@@ -44,7 +44,7 @@ Write = Callable[[Database, Path, Tenant, date], Coroutine[Any, Any, Report]]
 )
 def signals(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
     """Write the signals of the run's partitions."""
-    _materialize(context, platform, write_signals, signals_metadata)
+    materialize_days(context, platform, write_signals, signals_metadata)
 
 
 @table_asset(
@@ -56,10 +56,10 @@ def signals(context: dg.AssetExecutionContext, platform: PlatformResource) -> No
 )
 def daily_counts(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
     """Count the signals of the run's partitions."""
-    _materialize(context, platform, write_daily_counts, counts_metadata)
+    materialize_days(context, platform, write_daily_counts, counts_metadata)
 
 
-def _materialize(
+def materialize_days(
     context: dg.AssetExecutionContext,
     platform: PlatformResource,
     write: Write[Report],

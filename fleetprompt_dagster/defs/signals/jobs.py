@@ -7,6 +7,7 @@ import dagster as dg
 
 from fleetprompt.lake.rebuild import RebuiltDay, rebuild_days
 from fleetprompt.lake.stale import forget_marks
+from fleetprompt_dagster.defs.conversations.metadata import conversations_metadata
 from fleetprompt_dagster.defs.signals.assets import daily_counts, signals
 from fleetprompt_dagster.metadata import counts_metadata, markdown_table, signals_metadata
 from fleetprompt_dagster.partitions import partition_key
@@ -61,6 +62,9 @@ def rebuild_tenant_days(
                 yield dg.AssetMaterialization(
                     daily_counts.key, partition=key, metadata=counts_metadata(each.counts)
                 )
+                if each.conversations is not None:
+                    told = conversations_metadata(each.conversations)
+                    yield dg.AssetMaterialization("conversations", partition=key, metadata=told)
                 done.extend(each.marks)
                 rows += each.signals.rows
                 late += each.signals.late_rows

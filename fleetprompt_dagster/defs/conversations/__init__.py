@@ -1,0 +1,1 @@
+"""Tenants' days of website chat."""
