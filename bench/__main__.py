@@ -5,12 +5,23 @@ import json
 
 from rich.console import Console
 
-from bench import directives, ingest, timeline, windows
+from bench import (
+    dagster_grid,
+    digests,
+    directives,
+    edge,
+    ingest,
+    retention,
+    timeline,
+    widget,
+    windows,
+)
 from bench.report import Bound, Ratio, show, show_bounds
 
 _CHOICES = (
-    *("ingest", "timeline", "directives", "windows"),
+    *("ingest", "timeline", "retention", "directives", "widget", "windows", "digests", "dagster"),
     *(f"directives.{part}" for part in directives.PARTS),
+    *("edge", *(f"edge.{part}" for part in edge.PARTS)),
 )
 
 
@@ -33,12 +44,35 @@ def main() -> None:
         bounds = timeline.measure(console)
         show_bounds(console, bounds)
         measured += bounds
+    if arguments.only in (None, "retention"):
+        bounds = retention.measure(console, arguments.seconds)
+        show_bounds(console, bounds)
+        measured += bounds
     if arguments.only is None or arguments.only.startswith("directives"):
         _, _, part = (arguments.only or "").partition(".")
         found = directives.measure(console, (part,) if part else directives.PARTS)
         show(console, found.ratios)
         show_bounds(console, found.bounds)
         measured += [*found.ratios, *found.bounds]
+    if arguments.only in (None, "digests"):
+        bounds = digests.measure(console)
+        show_bounds(console, bounds)
+        measured += bounds
+    if arguments.only in (None, "dagster"):
+        bounds = dagster_grid.measure(console)
+        show_bounds(console, bounds)
+        measured += bounds
+    if arguments.only is None or arguments.only.startswith("edge"):
+        _, _, part = (arguments.only or "").partition(".")
+        shown = edge.measure(console, (part,) if part else edge.PARTS)
+        show(console, shown.ratios)
+        show_bounds(console, shown.bounds)
+        measured += [*shown.ratios, *shown.bounds]
+    if arguments.only in (None, "widget"):
+        weighed = widget.measure(console)
+        show(console, weighed.ratios)
+        show_bounds(console, weighed.bounds)
+        measured += [*weighed.ratios, *weighed.bounds]
     # Minutes long and the same on every machine: only where it is asked for.
     if arguments.only == "windows":
         bounds = windows.measure(console)

@@ -13,7 +13,12 @@ from fleetprompt_dagster.pictures import hours_picture
 
 Metadata = dict[str, dg.MetadataValue]
 
-_KINDS = {"string": "string", "timestamp": "timestamp with time zone", "bigint": "bigint"}
+_KINDS = {
+    "string": "string",
+    "timestamp": "timestamp with time zone",
+    "bigint": "bigint",
+    "double": "double",
+}
 
 
 def column_schema(table: Table) -> dg.MetadataValue:

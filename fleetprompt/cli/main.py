@@ -21,6 +21,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("fleetprompt.cli.keys", "API keys: issue, list, revoke."),
     "console": ("fleetprompt.cli.console", "The console: sign people in and out."),
     "signals": ("fleetprompt.cli.signals", "Signals: tail, replay."),
+    "sql": ("fleetprompt.cli.sql", "Ask the lake, in DuckDB's SQL."),
+    "export": ("fleetprompt.cli.export", "Write a tenant's data as CSV, Parquet or JSON lines."),
+    "analysts": (
+        "fleetprompt.cli.analysts",
+        "Logins that read one tenant in PostgreSQL: grant, revoke.",
+    ),
     "backup": ("fleetprompt.cli.backup", "Write one tenant into one file."),
     "restore": ("fleetprompt.cli.restore", "Make a tenant from its backup."),
     "retention": (

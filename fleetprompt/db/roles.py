@@ -8,6 +8,8 @@ and may use that schema alone; the application may take it on for one transactio
 Roles belong to the whole server, so one PostgreSQL server serves one FleetPrompt installation.
 """
 
+from collections.abc import Sequence
+
 from psycopg import Connection, sql
 
 from fleetprompt.db.base import PLATFORM_SCHEMA
@@ -76,6 +78,53 @@ def create_tenant_schema(connection: Connection, schema: str) -> None:
         connection.execute(sql.SQL(statement).format(name, name))
 
 
+def reader_of(schema: str) -> str:
+    """The login that reads a tenant's tables; no schema has such a name, slugs hold no underscore."""
+    return f"{schema}_reader"
+
+
+def create_reader(
+    connection: Connection, schema: str, password: str, tables: Sequence[str]
+) -> None:
+    """Let a login of its own read these tables of one tenant, or give it another password.
+
+    Read-only by its rights and by its session; it sees no other schema.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    role, name = sql.Identifier(reader_of(schema)), sql.Identifier(schema)
+    if not _exists(connection, reader_of(schema)):
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT 10").format(role)
+        )
+    for statement in (
+        sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)),
+        sql.SQL("ALTER ROLE {} SET search_path = {}").format(role, name),
+        sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role),
+        sql.SQL("ALTER ROLE {} SET statement_timeout = '5min'").format(role),
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, role),
+        sql.SQL("GRANT SELECT ON {} TO {}").format(
+            sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables), role
+        ),
+    ):
+        connection.execute(statement)
+
+
+def drop_reader(connection: Connection, schema: str) -> bool:
+    """Take the tenant's reading login away; False if it has none. Open connections end."""
+    reader = reader_of(schema)
+    if not _exists(connection, reader):
+        return False
+    role = sql.Identifier(reader)
+    connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(role))
+    connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (reader,)
+    )
+    connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+    connection.execute(sql.SQL("DROP ROLE {}").format(role))
+    return True
+
+
 def drop_tenant_schema(connection: Connection, schema: str) -> None:
     """Remove a tenant's schema with everything in it, its rows in the index tables, and its role."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -88,6 +137,7 @@ def drop_tenant_schema(connection: Connection, schema: str) -> None:
             ),
             (schema,),
         )
+    drop_reader(connection, schema)
     if _exists(connection, schema):
         # An owner that is no superuser may drop for a role only as its member.
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))

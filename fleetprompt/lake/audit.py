@@ -11,7 +11,7 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import SIGNALS
 from fleetprompt.lake.days import hold_day, utc_day
-from fleetprompt.lake.layout import day_file
+from fleetprompt.lake.reading import rows_in_day
 from fleetprompt.lake.removed import removed_signals
 from fleetprompt.lake.stale import StaleDay, stale_days
 from fleetprompt.tenants.service import Tenant
@@ -60,30 +60,20 @@ async def differences(
             counts[day] = counts.get(day, 0) + signals
     found = []
     for day in days:
-        path = day_file(lake, SIGNALS, tenant.slug, day)
-        if counts.get(day, 0) == (await asyncio.to_thread(rows_in, path) or 0):
+        if counts.get(day, 0) == (
+            await asyncio.to_thread(rows_in_day, lake, SIGNALS, tenant.slug, day) or 0
+        ):
             continue
         start, end = utc_day(day)
         async with database.tenant(tenant.schema) as session:
             await hold_day(session, tenant.schema, day)
-            in_lake = await asyncio.to_thread(rows_in, path)
+            in_lake = await asyncio.to_thread(rows_in_day, lake, SIGNALS, tenant.slug, day)
             [(in_postgresql, stale)] = await session.execute(
                 _ONE_DAY, {"start": start, "end": end, "day": day}
             )
         if not stale and in_postgresql != (in_lake or 0):
             found.append(Difference(tenant.slug, day, in_postgresql, in_lake))
     return found
-
-
-def rows_in(path: Path) -> int | None:
-    """How many rows the file has, by its footer; None if there is no file."""
-    import pyarrow.parquet as pq
-
-    try:
-        rows: int = pq.read_metadata(path).num_rows
-    except FileNotFoundError:
-        return None
-    return rows
 
 
 async def repeated_keys(database: Database, tenant: Tenant, days: Sequence[date]) -> int:

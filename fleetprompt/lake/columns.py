@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["string", "timestamp", "bigint"]
+Kind = Literal["string", "timestamp", "bigint", "double"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its kind, whether it may be empty, and what it holds."""
+    """One column: its name, its kind, whether it may be empty, and what it holds.
+
+    ``source`` names the JSON column whose field of the same name it holds, where that has its type.
+    """
 
     name: str
     kind: Kind
     nullable: bool
     description: str
+    source: Literal["data", "metadata"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ SIGNALS = Table(
         Column("dedupe_key", "string", True, "Its producer's key, unique in the tenant."),
         Column("source_event_id", "string", True, "The producer's own id of the event."),
         Column("inserted_at", "timestamp", False, "When PostgreSQL stored it; UTC."),
+        Column("connector_id", "string", True, "Connector that it came through.", "metadata"),
+        Column("account_id", "string", True, "Account that it is about.", "metadata"),
+        Column("execution_id", "string", True, "Execution that it tells of.", "data"),
+        Column("agent", "string", True, "Agent whose execution it tells of.", "data"),
+        Column("error_kind", "string", True, "Why something failed: `auth`, `network`, …", "data"),
+        Column("cost_usd", "double", True, "What it cost, in US dollars.", "data"),
+        Column("tokens_in", "bigint", True, "Tokens that a language model was given.", "data"),
+        Column("tokens_out", "bigint", True, "Tokens that a language model made.", "data"),
+        Column("duration_seconds", "double", True, "How long it took.", "data"),
     ),
 )
 
@@ -96,6 +109,7 @@ def parquet_schema(table: Table) -> "pa.Schema":
         "string": pa.string(),
         "timestamp": pa.timestamp("us", tz="UTC"),
         "bigint": pa.int64(),
+        "double": pa.float64(),
     }
     return pa.schema(
         [

@@ -18,6 +18,7 @@ from fleetprompt.lake.counts import write_counts
 from fleetprompt.lake.kept import Rows, merged, rows_of_file_alone
 from fleetprompt.lake.layout import day_file, replacing
 from fleetprompt.lake.removed import removed_day
+from fleetprompt.lake.typed import typed_columns
 from fleetprompt.tenants.service import Tenant
 
 # Rows in one round trip: at 64 KiB a signal, the most that is held of the cursor is 16 MiB.
@@ -177,7 +178,11 @@ def _parquet(path: Path) -> Iterator[Any]:
         waiting: list[pa.RecordBatch] = []
 
         def write(rows: Any) -> None:
-            columns = {name: [row[name] for row in rows] for name in schema.names}
+            typed = typed_columns(rows)
+            columns = {
+                name: typed[name] if name in typed else [row[name] for row in rows]
+                for name in schema.names
+            }
             waiting.append(pa.RecordBatch.from_pydict(columns, schema=schema))
             if (
                 sum(batch.nbytes for batch in waiting) >= _GROUP_BYTES

@@ -1,7 +1,9 @@
 """Where the lake's files are, and how one takes the place of another.
 
 ``<lake>/<table>/tenant=<slug>/day=<YYYY-MM-DD>/part.parquet``, hive-partitioned: one file for each
-tenant and UTC day. Readers match ``*.parquet`` and so never see a file that is being written.
+tenant and UTC day. Months that are long over are one file, ``month=<YYYY-MM>/part.parquet``, with a
+column ``day``; a day that has a file of its own beside it is read from that one alone. Readers match
+``*.parquet`` and so never see a file that is being written.
 """
 
 import os
@@ -25,14 +27,27 @@ def day_file(lake: Path, table: Table, slug: str, day: date) -> Path:
 
 
 def days_with_files(lake: Path, slug: str) -> list[date]:
-    """The tenant's days of which any table has a file, oldest first."""
+    """The tenant's days of which any table has a file of its own, oldest first."""
     files = lake.glob(f"*/tenant={check_slug(slug)}/day=*/{FILE_NAME}")
     return sorted({date.fromisoformat(file.parent.name.removeprefix("day=")) for file in files})
+
+
+def months_with_files(lake: Path, slug: str) -> list[date]:
+    """The first days of the tenant's months that are one file, oldest first."""
+    files = lake.glob(f"*/tenant={check_slug(slug)}/month=*/{FILE_NAME}")
+    names = {file.parent.name.removeprefix("month=") for file in files}
+    return sorted(date.fromisoformat(f"{name}-01") for name in names)
 
 
 def tenant_files(lake: Path, slug: str) -> list[Path]:
     """Every finished file of the tenant, of all tables."""
     return sorted(lake.glob(f"*/tenant={check_slug(slug)}/*/{FILE_NAME}"))
+
+
+def month_file(lake: Path, table: Table, slug: str, day: date) -> Path:
+    """The file of the month that a day is in; the slug is checked."""
+    folder = lake / table.name / f"tenant={check_slug(slug)}" / f"month={day:%Y-%m}"
+    return folder / FILE_NAME
 
 
 @contextmanager

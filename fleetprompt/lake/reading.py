@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetprompt.lake.columns import SIGNALS, Table
-from fleetprompt.lake.layout import day_file
+from fleetprompt.lake.layout import day_file, month_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+DAY_COLUMN = "day"
 
 
 def day_rows(
@@ -21,11 +23,64 @@ def day_rows(
     rows: int,
     columns: Sequence[str] | None = None,
 ) -> Iterator["pa.RecordBatch"]:
-    """The day's rows in their order, at most ``rows`` at once; FileNotFoundError if there is no file."""
+    """The day's rows in their order, at most ``rows`` at once; FileNotFoundError if there are none.
+
+    From the day's own file or, once months are one file, from the month's.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(day_file(lake, table, slug, day)) as file:
+    try:
+        file = pq.ParquetFile(day_file(lake, table, slug, day))
+    except FileNotFoundError:
+        yield from _of_month(lake, table, slug, day, rows=rows, columns=columns)
+        return
+    with file:
         yield from file.iter_batches(rows, columns=columns)
+
+
+def _of_month(
+    lake: Path, table: Table, slug: str, day: date, *, rows: int, columns: Sequence[str] | None
+) -> Iterator["pa.RecordBatch"]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = None if columns is None else [*columns, DAY_COLUMN]
+    found = False
+    with pq.ParquetFile(month_file(lake, table, slug, day)) as file:
+        for group in _groups_of(file, day):
+            for batch in file.iter_batches(rows, row_groups=[group], columns=wanted):
+                own = batch.filter(pc.field(DAY_COLUMN) == day)
+                if own.num_rows:
+                    found = True
+                    yield own.drop_columns([DAY_COLUMN])
+    if not found:
+        raise FileNotFoundError(day_file(lake, table, slug, day))
+
+
+def _groups_of(file: "pa.parquet.ParquetFile", day: date) -> list[int]:
+    """Row groups that may hold the day, by their statistics."""
+    place = file.schema_arrow.get_field_index(DAY_COLUMN)
+    found = []
+    for number in range(file.metadata.num_row_groups):
+        bounds = file.metadata.row_group(number).column(place).statistics
+        if bounds is None or not bounds.has_min_max or bounds.min <= day <= bounds.max:
+            found.append(number)
+    return found
+
+
+def rows_in_day(lake: Path, table: Table, slug: str, day: date) -> int | None:
+    """How many rows the lake has of the day; None if it has none and no file of its own."""
+    import pyarrow.parquet as pq
+
+    try:
+        rows: int = pq.read_metadata(day_file(lake, table, slug, day)).num_rows
+    except FileNotFoundError:
+        try:
+            batches = day_rows(lake, table, slug, day, rows=65_536, columns=[])
+            return sum(int(batch.num_rows) for batch in batches)
+        except FileNotFoundError:
+            return None
+    return rows
 
 
 def signal_ids(

@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import TABLES
+from fleetprompt.lake.compaction import days_of
 from fleetprompt.lake.days import hold_day
-from fleetprompt.lake.layout import day_file, days_with_files
+from fleetprompt.lake.layout import day_file, days_with_files, month_file, months_with_files
 from fleetprompt.tenants.service import Tenant
 
 # Noted before the file goes, so that whoever writes the day later does not look for it.
@@ -25,21 +26,24 @@ async def remove_files(database: Database, lake: Path, tenant: Tenant, first_kep
 
     A signal that comes for such a day later makes a new file, which goes the next time.
     """
-    days = [
-        day
-        for day in await asyncio.to_thread(days_with_files, lake, tenant.slug)
-        if day < first_kept
-    ]
+    own = await asyncio.to_thread(days_with_files, lake, tenant.slug)
+    months = await asyncio.to_thread(months_with_files, lake, tenant.slug)
+    # A month that is one file goes when all of it is old.
+    old = [days for days in map(days_of, months) if days[-1] < first_kept]
+    days = sorted({day for day in own if day < first_kept}.union(*old))
+    last_days = {month[-1] for month in old}
     for day in days:
         async with database.tenant(tenant.schema) as session:
             await hold_day(session, tenant.schema, day)
             await session.execute(_NOTE, {"day": day})
         async with database.tenant(tenant.schema) as session:
             await hold_day(session, tenant.schema, day)
-            await asyncio.to_thread(_remove, lake, tenant.slug, day)
+            await asyncio.to_thread(_remove, lake, tenant.slug, day, whole_month=day in last_days)
     return len(days)
 
 
-def _remove(lake: Path, slug: str, day: date) -> None:
+def _remove(lake: Path, slug: str, day: date, *, whole_month: bool) -> None:
     for table in TABLES:
         shutil.rmtree(day_file(lake, table, slug, day).parent, ignore_errors=True)
+        if whole_month:
+            shutil.rmtree(month_file(lake, table, slug, day).parent, ignore_errors=True)

@@ -3,6 +3,8 @@
 import dagster as dg
 
 from fleetprompt.db.engine import Database
+from fleetprompt.errors import FleetPromptError
+from fleetprompt.lake.compaction import compact
 from fleetprompt.lake.rebuild import describe
 from fleetprompt.retention.expired import remove_expired
 from fleetprompt.retention.pace import Pace
@@ -113,6 +115,20 @@ def _retention_metadata(reports: list[RetentionReport], failed: dict[str, str]) 
 
 
 @dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing), tags={"domain": "maintenance"})
+def compact_lake(context: dg.OpExecutionContext, platform: PlatformResource) -> dg.Output[None]:
+    """Turn the day files of months that are long over into one file a month."""
+    files = 0
+    today = platform.now().date()
+    with platform.open() as opened:
+        for tenant in opened.run(_tenants(opened.database)):
+            try:
+                files += opened.run(compact(opened.database, opened.settings.lake, tenant, today))
+            except (OSError, FleetPromptError) as error:
+                context.log.warning(f"{tenant.slug}: {describe(error)}")
+    return dg.Output(None, metadata={"day_files": dg.MetadataValue.int(files)})
+
+
+@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing), tags={"domain": "maintenance"})
 def remove_what_expired(
     context: dg.OpExecutionContext, platform: PlatformResource
 ) -> dg.Output[None]:
@@ -168,7 +184,7 @@ def measure_tables(context: dg.OpExecutionContext, platform: PlatformResource) -
 )
 def keep_house() -> None:
     """Retention first, then what follows from it."""
-    measure_tables(prune_dagster(remove_what_expired(apply_every_retention())))
+    measure_tables(prune_dagster(remove_what_expired(compact_lake(apply_every_retention()))))
 
 
 keep_house_nightly = dg.ScheduleDefinition(
