@@ -11,13 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.webchat.telling import correlation_of
 
 _STRIP = (
-    # A mail with the visitor's words that no connector has fetched is not sent any more.
+    # A mail with the visitor's words that no connector has fetched is not sent any more, and a draft that
+    # is being written is not kept.
     text(
         """
         UPDATE directives SET state = 'cancelled', changed_by = 'platform', lease_token = NULL,
                lease_owner = NULL, lease_expires_at = NULL, finished_at = clock_timestamp()
-        WHERE type = 'email.send' AND correlation_id = :story
-          AND state IN ('requested', 'awaiting_approval', 'pending')
+        WHERE correlation_id = :story
+          AND (type = 'email.send' AND state IN ('requested', 'awaiting_approval', 'pending')
+            OR type = 'webchat.reply_generate' AND state IN ('awaiting_approval', 'pending', 'running'))
         """
     ),
     text(

@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import Role
 from fleetprompt.directives.handling import HandlerContext
-from fleetprompt.directives.types import DirectiveParams, DirectiveType
+from fleetprompt.directives.types import DirectiveParams, DirectiveType, RetryPolicy
 from fleetprompt.errors import ConversationClosedError
 from fleetprompt.ids import new_id
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.webchat import conversations, registration
+from fleetprompt.webchat.drafts import GENERATE, GenerateParams, generate_reply
 from fleetprompt.webchat.email import (
     SETTLE,
     EmailEscalationParams,
@@ -254,6 +255,15 @@ DIRECTIVE_TYPES = (
         roles=_TEAM,
         timeout=180.0,
         after_failure=escalation_failed,
+    ),
+    DirectiveType(
+        GENERATE,
+        "Has a language model draft a reply, which is shown to the team and never sent by itself.",
+        GenerateParams,
+        generate_reply,
+        roles=_TEAM,
+        timeout=150.0,
+        retry=RetryPolicy(max_attempts=2, first_bound=5.0, longest_bound=30.0),
     ),
     DirectiveType(
         SETTLE,
