@@ -1,7 +1,5 @@
 """The widget as it is built, a shop that embeds it under the strictest policy, and a browser."""
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,10 +7,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.doubles.webchat_api import WebchatApi
+from tests.widget.checkout import checkout, run
 from tests.widget.shop import Shop
 
-WIDGET = Path(__file__).parents[2] / "widget"
-MADE = shutil.ignore_patterns("node_modules", "dist", "build")
 CHROMIUM = "/usr/bin/chromium"
 
 # Waits after a failure are the shortest that they may be: `backoff` in widget/src/waiting.ts.
@@ -24,35 +21,10 @@ document.addEventListener("securitypolicyviolation", ({ violatedDirective, block
 """
 
 
-def run(folder: Path, *command: str) -> str:
-    """The command's output; fails with all it said when it does not end with 0."""
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if result.returncode != 0:
-        pytest.fail(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout}")
-    return result.stdout
-
-
 @pytest.fixture(scope="session")
 def widget(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources with the locked packages installed."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is not installed; the widget needs Node 20 or newer")
-    version = run(Path.cwd(), "node", "--version")
-    if int(version.removeprefix("v").partition(".")[0]) < 20:
-        pytest.fail(f"Node {version.strip()} is too old; the widget needs Node 20 or newer")
-    copy = tmp_path_factory.mktemp("checkout") / "widget"
-    shutil.copytree(WIDGET, copy, ignore=MADE)
-    run(copy, "npm", "ci", "--prefer-offline")
-    return copy
+    return checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")

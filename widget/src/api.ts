@@ -44,7 +44,6 @@ export interface Message {
 /** What any of the requests may answer; each has its own part of it. */
 export interface Body {
   readonly token: string;
-  readonly expires_in: number;
   readonly visitor: string;
   readonly site: Site;
   readonly conversation: Conversation;
@@ -67,32 +66,31 @@ export interface Answer {
   readonly wait: number;
 }
 
-/** What the requests need of the chat. */
-export interface Visitor {
-  secret(): Promise<string | undefined>;
-  welcome(body: Body): Promise<void>;
-}
-
 export type Api = ReturnType<typeof api>;
 
 /** Milliseconds until a request without an answer counts as lost. */
 const LONGEST = 30_000;
 
-export function api(address: string, site: string, language: string, visitor: Visitor) {
+/** Asks the chat for the visitor `secret`, and has it `welcome` who the server says it is. */
+export function api(
+  address: string,
+  site: string,
+  language: string,
+  secret: () => Promise<string | undefined>,
+  welcome: (body: Body) => Promise<void>,
+) {
   let token = "";
-  let expires = 0;
   let bootstrapping: Promise<Answer> | undefined;
 
   /** Site settings and a token; requests that come at the same time share one. */
   function bootstrap(): Promise<Answer> {
     return (bootstrapping ??= (async () => {
-      const secret = await visitor.secret();
-      const answer = await answered(() => request("bootstrap", { visitor: secret, language }));
+      const visitor = await secret();
+      const answer = await answered(() => request("bootstrap", { visitor, language }));
       const { body } = answer;
       if (body.token) {
         token = body.token;
-        expires = Date.now() + body.expires_in! * 1_000;
-        await visitor.welcome(body as Body);
+        await welcome(body as Body);
       }
       bootstrapping = undefined;
       return answer;
@@ -101,7 +99,7 @@ export function api(address: string, site: string, language: string, visitor: Vi
 
   /** The response itself, for the event stream. Throws the `Answer` when no token can be had. */
   async function open(path: string, body?: object, headers = {}, signal?: AbortSignal) {
-    if (!token || Date.now() > expires) {
+    if (!token) {
       const answer = await bootstrap();
       if (answer.problem) throw answer;
     }

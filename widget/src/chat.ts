@@ -1,8 +1,8 @@
 /** The chat: what the visitor writes, what the server knows, and what the screen shows of both. */
 
-import { api, type Answer, type Body, type Conversation, type Message, type Site } from "./api";
+import { api, type Answer, type Conversation, type Message, type Site } from "./api";
 import { keeper, type Kept } from "./kept";
-import { changed, next, without, written, type Waiting } from "./outbox";
+import { changed, next, written, type Waiting } from "./outbox";
 import { follow, type Happening, type Timer } from "./stream";
 import { tabs } from "./tabs";
 import { view, type Line } from "./view";
@@ -46,14 +46,17 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   const mine = keeper(host.id);
   const { tell, lead, alone } = tabs(host.id, heard);
-  const { bootstrap, open, renounce, send } = api(address, key, words.language, {
-    secret: async () => (await change()).visitor,
-    async welcome(body: Body) {
-      site = body.site;
-      await change(() => ({ visitor: body.visitor }));
-      took(body.conversation);
+  const { bootstrap, open, renounce, send } = api(
+    address,
+    key,
+    words.language,
+    async () => (await change()).visitor,
+    async ({ site: found, visitor, conversation }) => {
+      site = found;
+      await change(() => ({ visitor }));
+      took(conversation);
     },
-  });
+  );
   const screen = view(host, launcher, write, typed, end, erase, toggled);
 
   addEventListener("online", begin);
@@ -61,7 +64,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
   document.addEventListener("visibilitychange", render);
   // The page may come back as it was (bfcache), but not while it holds a lock and a stream.
   addEventListener("pagehide", leave);
-  addEventListener("pageshow", ({ persisted }) => persisted && took(conversation));
+  addEventListener("pageshow", () => took(conversation));
   render();
 
   /** What there is to do first, and after a failure: settings, then what waits. */
@@ -120,9 +123,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       if (conversation) happened({ type: "conversation", data: conversation });
       return answered;
     };
-    const known = () => cursor;
-    const gone = () => took(undefined);
-    lead(id, (led) => follow({ open, renounce }, id, known, happened, poll, gone, led), signal);
+    lead(id, (led) => follow({ open, renounce }, id, () => cursor, happened, poll, led), signal);
   }
 
   /** Gets what is missing; `more` waits for it. Whether there was an answer. */
@@ -160,8 +161,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       thread = [...thread, message].sort((one, other) => one.seq - other.seq);
     while (thread[cursor]?.seq === cursor + 1) cursor++;
     const id = message.client_message_id;
-    if (mine.kept.outbox.some((one) => one.id === id))
-      void change(({ outbox }) => ({ outbox: without(outbox, id) }));
+    if (mine.kept.outbox.some((one) => one.id === id)) void revise(id);
   }
 
   async function heard(told: Told): Promise<void> {
@@ -254,14 +254,14 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
         }
       }
     } else {
-      await change(({ outbox }) => ({ outbox: changed(outbox, id, { to }) }));
+      await revise(id, { to });
       message = { ...message!, to };
       const { text } = message;
       const body = { conversation_id: to, client_message_id: id, text };
       answer = await send("messages", body);
       if (answer.body.message) {
         if (to === conversation?.id) add(answer.body.message);
-        await change(({ outbox }) => ({ outbox: without(outbox, id) }));
+        await revise(id);
       }
     }
     unreachable = !answer.status;
@@ -275,8 +275,6 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     message: Waiting | undefined,
     contact: object | undefined,
   ): Promise<boolean> {
-    const becomes = (one: Partial<Waiting>) =>
-      change(({ outbox }) => ({ outbox: changed(outbox, message?.id, one) }));
     if (/^consent/.test(problem)) {
       // A new notice: without consent to it the text goes back to where it was written.
       site = { ...site!, consent: body.consent ?? site!.consent };
@@ -286,17 +284,17 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       // It is not stored there, or the answer would have been that it is: it goes to a new one.
       if (message.to === conversation?.id)
         took(status === 404 ? undefined : { ...conversation, status: "closed" });
-      await becomes({ to: undefined });
+      await revise(message.id, { to: undefined });
       later(0, drain);
     } else if (/^(site|origin|not-f)/.test(problem)) blocked = true;
     else if (/^identity/.test(problem) || (contact && status === 422)) {
       identity = undefined;
       note = words.failed;
-      raise("error", { problem });
+      raise("error", { ["problem"]: problem });
       await change(() => ({ contact: undefined }));
       return true;
     } else if (/^4(0[09]|1|22)/.test(`${status}`)) {
-      await becomes({ refusal: problem });
+      await revise(message?.id, { refusal: problem });
       return true;
     } else later(wait, drain);
     return false;
@@ -346,9 +344,9 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   function edit({ id, text }: Waiting): void {
     const { field } = screen;
-    field.value = field.value ? `${text}\n${field.value}` : text;
+    field.value = `${text}\n${field.value}`.trim();
     field.focus();
-    void change(({ outbox }) => ({ outbox: without(outbox, id) }));
+    void revise(id);
   }
 
   async function end(): Promise<void> {
@@ -401,6 +399,11 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     return kept;
   }
 
+  /** A message that waits becomes another, or is no more. */
+  function revise(id: string | null | undefined, how?: Partial<Waiting>): Promise<Kept> {
+    return change(({ outbox }) => ({ outbox: changed(outbox, id, how) }));
+  }
+
   function raise(type: string, detail?: object): void {
     host.dispatchEvent(new CustomEvent(`chat-${type}`, { detail, bubbles: true }));
   }
@@ -432,17 +435,12 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     }
     for (const one of outbox)
       if (!thread.some(({ client_message_id }) => client_message_id === one.id))
-        lines.push(
-          one.refusal
-            ? [one.id, "", one.text, words.notSent, () => edit(one)]
-            : [one.id, "", one.text, words.sending],
-        );
+        lines.push([one.id, "", one.text, one.refusal ? words.notSent : words.sending, one.refusal && (() => edit(one))]);
     screen.show({
       site,
       live,
       lines,
-      agent: conversation?.agent,
-      open: isOpen(),
+      conversation,
       unread: thread.filter(({ seq, role }) => seq > read && role !== "visitor").length,
       note: blocked
         ? words.unavailable
@@ -474,6 +472,6 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
 /** Day of the week and time of day. */
 function time(at: string): string {
-  const style = { weekday: "short", hour: "numeric", minute: "2-digit" } as const;
+  const style = { weekday: "short", hour: "numeric", minute: "numeric" } as const;
   return new Date(at).toLocaleString(words.language, style);
 }

@@ -28,18 +28,15 @@ export function next(outbox: Outbox): Waiting | undefined {
   return outbox.find((one) => !one.refusal);
 }
 
-/** Without that message: the server has it, or the visitor has taken it back. */
-export function without(outbox: Outbox, id: string | null | undefined): Outbox {
-  return outbox.filter((one) => one.id !== id);
+/** With that message changed; without it when the server has it, or the visitor has taken it back. */
+export function changed(outbox: Outbox, id: string | null | undefined, change?: Partial<Waiting>): Outbox {
+  return outbox.flatMap((one) => (one.id !== id ? one : change ? { ...one, ...change } : []));
 }
 
-export function changed(outbox: Outbox, id: string | undefined, change: Partial<Waiting>): Outbox {
-  return outbox.map((one) => (one.id === id ? { ...one, ...change } : one));
-}
-
-/** A UUID version 4. `randomUUID` is missing on pages that came over plain HTTP. */
+/**
+ * A UUID. `crypto.randomUUID` is missing on pages that came over plain HTTP; addresses of blobs, which end with one (File API,
+ * "generate a new blob URL"), are not.
+ */
 export function newId(): string {
-  return "########-####-4###-8###-############".replace(/#/g, () =>
-    (crypto.getRandomValues(new Uint8Array(1))[0]! % 16).toString(16),
-  );
+  return URL.createObjectURL(new Blob()).slice(-36);
 }

@@ -24,8 +24,8 @@ const PAUSE = 1_000;
 const SURVIVAL = 10_000;
 
 /**
- * Goes on until `signal` aborts or the conversation is `gone` (or never was ours). `cursor` is the number up to which
- * everything is known; `poll` asks for what is new, waits for it, and says whether there was an answer.
+ * Goes on until `signal` aborts. `cursor` is the number up to which everything is known; `poll` asks for what is new,
+ * waits for it, says whether there was an answer, and finds out when the conversation is no more.
  */
 export async function follow(
   { open, renounce }: Pick<Api, "open" | "renounce">,
@@ -33,7 +33,6 @@ export async function follow(
   cursor: () => number,
   happened: (happening: Happening) => void,
   poll: () => Promise<boolean>,
-  gone: () => void,
   signal: AbortSignal,
 ): Promise<void> {
   let failures = 0;
@@ -59,7 +58,7 @@ export async function follow(
       const headers = { Accept: "text/event-stream", "Last-Event-ID": `${cursor()}` };
       const path = `events?conversation_id=${id}`;
       const response = await open(path, undefined, headers, attempt.signal);
-      if (response.status === 404) return gone();
+      if (response.status === 404) await poll();
       wait = retryAfter(response);
       const read = eventReader();
       const bytes = response.body!.getReader();

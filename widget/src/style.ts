@@ -9,22 +9,22 @@ export const SMALL = "(max-width:480px),(max-height:480px)";
  */
 export const STYLE = `:host{color-scheme:var(--fp-scheme)!important;--s:color-mix(in srgb,CanvasText 8%,Canvas);--m:color-mix(in srgb,CanvasText 65%,Canvas);--l:color-mix(in srgb,CanvasText 14%,Canvas)}
 b{position:absolute;top:0;inset-inline-end:0;padding:0 7px;border-radius:16px;background:#c00;color:#fff;font:13px/20px system-ui}
-dialog{position:absolute;inset:auto;bottom:72px;inset-inline-end:0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
+dialog{position:absolute;inset-block:auto 72px;inset-inline:auto 0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
 :host([data-side=start]) dialog{inset-inline:0 auto}
 dialog *{box-sizing:border-box;margin:0}
 dialog button{all:unset;cursor:pointer;border-radius:16px;text-align:center}
 dialog :focus-visible{outline:2px solid;outline-offset:-2px}
 dialog>div{display:flex;flex-direction:column;height:100%}
-.top,[role=log] .me p,.go{background:var(--fp-accent);color:var(--fp-on)}
 .top{display:flex;align-items:center;padding:16px}
 .top div{flex:1}
 h2{font-size:16px}
 .top button{font:24px/32px system-ui;width:32px}
 [role=log]{flex:1;overflow:auto;padding:16px 16px 0}
-[role=log] div{margin-bottom:12px;padding-inline-end:48px}
+[role=log]>*{margin-bottom:12px;padding-inline-end:48px}
 [role=log] p{background:var(--s);width:fit-content;padding:8px 14px;border-radius:16px;white-space:pre-wrap;overflow-wrap:anywhere}
-[role=log] .me{padding-inline:48px 0;text-align:end}
+.me{padding-inline:48px 0;text-align:end}
 .me p{margin-inline-start:auto;text-align:start}
+.top,.me p,.go{background:var(--fp-accent);color:var(--fp-on)}
 small,.top p,.foot,[role=status],label{font-size:13px}
 small,.foot,[role=status]{color:var(--m)}
 [role=status]{padding:0 16px;min-height:20px}
@@ -39,4 +39,4 @@ textarea+.go{flex:none}
 ::placeholder{color:var(--m)}
 .foot{display:flex;justify-content:center;gap:16px;padding-bottom:12px}
 b:empty,.foot :empty{display:none}
-@media ${SMALL}{dialog,:host([data-side=start]) dialog{position:fixed;inset:0;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}}`;
+@media ${SMALL}{dialog{position:fixed;inset:0!important;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}}`;

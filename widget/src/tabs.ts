@@ -12,9 +12,7 @@ export function tabs(name: string, hear: (told: never) => unknown) {
 
     /** Runs in one tab at a time, in the next when that one goes; until `signal` aborts. */
     lead(what: string, run: Run, signal: AbortSignal): void {
-      locked(name + what, () => run(signal), { signal }).catch((error: Error) => {
-        if (error.name !== "AbortError") whileVisible(run, signal);
-      });
+      locked(name + what, () => run(signal), { signal }).catch(() => whileVisible(run, signal));
     },
 
     /** Runs when it runs in no other tab; where that cannot be known, at once. */

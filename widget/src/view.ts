@@ -1,22 +1,20 @@
 /** What is on the screen. It shows what it is given, and tells what the visitor does. */
 
-import type { Asked, Site } from "./api";
+import type { Asked, Conversation, Site } from "./api";
 import { link, linked, make } from "./dom";
 import type { Contact } from "./kept";
 import { SMALL, STYLE } from "./style";
 import * as words from "./words";
 
 /** `by` is who wrote it, "" the visitor; `edit` takes it back to where it was written. */
-export type Line = readonly [key: string, by: string, text: string, under: string, edit?: () => void];
+export type Line = readonly [key: string, by: string, text: string, under: string, edit?: "" | (() => void) | undefined];
 
 export interface Shown {
   readonly site: Site | undefined;
-  readonly agent: string | null | undefined;
+  readonly conversation: Conversation | undefined;
   readonly lines: readonly Line[];
   readonly note: string;
   readonly unread: number;
-  /** Whether there is a conversation that can be ended. */
-  readonly open: boolean;
   /** What was said before the chat was opened is there: from now on new lines are read out. */
   readonly live: boolean;
 }
@@ -32,6 +30,9 @@ export interface Question {
 }
 
 export type Given = Contact & { readonly answer: string };
+
+/** Further down than any thread is long, in pixels. */
+const FAR = 1e9;
 
 export function view(
   host: HTMLElement,
@@ -108,7 +109,7 @@ export function view(
   function open(): void {
     if (dialog.open) return;
     dialog[matchMedia(SMALL).matches ? "showModal" : "show"]();
-    log.scrollTop = log.scrollHeight;
+    log.scrollTop = FAR;
     field.focus();
     turned(true);
   }
@@ -119,17 +120,17 @@ export function view(
   }
 
   function show(shown: Shown): void {
-    const { site, agent, lines, unread } = shown;
+    const { site, conversation, lines, unread } = shown;
     if (site) {
       const { accent, on_accent, scheme, side } = site.theme;
       const schemes = scheme.replace("auto", "light dark");
       host.style.cssText = `--fp-accent:${accent};--fp-on:${on_accent};--fp-scheme:${schemes}`;
       host.dataset["side"] = side;
       title.textContent = site.title;
-      status.textContent = agent ?? site.hours?.text ?? "";
+      status.textContent = conversation?.agent ?? site.hours?.text ?? "";
     }
     dialog.ariaLabel = site?.title ?? label;
-    ending.textContent = shown.open ? words.end : "";
+    ending.textContent = conversation?.status === "open" ? words.end : "";
     badge.textContent = unread ? `${unread}` : "";
     launcher.ariaLabel = unread ? `${label} (${unread})` : label;
     if (note.textContent !== shown.note) note.textContent = shown.note;
@@ -152,7 +153,7 @@ export function view(
       if (log.children[at] !== line) log.insertBefore(line, log.children[at] ?? null);
     });
     while (log.children.length > lines.length) log.lastChild!.remove();
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    if (atEnd) log.scrollTop = FAR;
   }
 
   /**
@@ -200,7 +201,7 @@ export function view(
         make("button", { type: "button", textContent: words.cancel, onclick: () => settle() }),
       );
       asked.replaceChildren(form);
-      log.scrollTop = log.scrollHeight;
+      log.scrollTop = FAR;
       if (!quiet) form.querySelector<HTMLElement>("input,button")!.focus();
     });
   }
