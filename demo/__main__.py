@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.panel import Panel
 
+from demo.site import chat
+from demo.site.server import serving
 from demo.story import Api, Told, create_tenant, owner_email, tell
 from fleetprompt.db.engine import Database
 from fleetprompt.errors import FleetPromptError
@@ -182,21 +184,39 @@ def run(once: bool) -> None:
         posted = len(_posts(page))
         say(f"the stand-in holds {posted} posts of this run: {page}")
         if not once:
-            _stay(platform, page, hook, keys)
+            with _shop(platform, memory, keys["acme"]) as shop:
+                _stay(platform, page, hook, keys, shop)
 
 
 def _posts(page: str) -> list[Any]:
     return list(httpx.get(f"{page.rstrip('/')}/_double/posts").json())
 
 
-def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str]) -> None:
+@contextlib.contextmanager
+def _shop(platform: Platform, memory: Memory, key: str) -> Iterator[str]:
+    """Acme's sample website with the chat on it; gives its address."""
+    port = _free_port(memory.values.get("shop_port", 8090))
+    memory.keep("shop_port", port)
+    chat.build_widget(say)
+    api = Api(platform.urls["api"], key)
+    lines = chat.snippet(api, f"http://127.0.0.1:{port}")
+    api.close()
+    with serving(port, platform.settings.api_url, lines) as shop:
+        yield shop
+
+
+def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str], shop: str) -> None:
     console.rule("up until Ctrl-C")
-    for name, url in (*platform.urls.items(), ("mattermost", page), ("webhook", hook)):
+    for name, url in (
+        *platform.urls.items(),
+        *(("mattermost", page), ("webhook", hook), ("website", shop)),
+    ):
         console.print(f"  {name:<12}{url}")
     console.print(f"  operator's key: {keys['operator']}")
     console.print(f"  acme's key:     {keys['acme']}")
     link = asyncio.run(_console_link(platform.settings, "acme"))
     console.print(f"  sign in to acme's console, once: {link}", soft_wrap=True)
+    console.print(f"  chat with yourself: on {shop}, and in {platform.urls['api']}/support/webchat")
     with contextlib.suppress(KeyboardInterrupt):
         platform.wait()
 

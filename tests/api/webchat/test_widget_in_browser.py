@@ -7,22 +7,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.async_api import BrowserContext, async_playwright, expect
 from sqlalchemy import text
 
+from demo.site import chat
+from demo.site.server import serving as demo_site
+from demo.story import Api
 from fleetprompt.db.engine import Database
 from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from fleetprompt.webchat.models import ChatSite
 from tests.api.console.support import person
 from tests.api.serving import Server, serving
-from tests.api.support import Keys, bearer
-from tests.api.webchat.widget import make_site
+from tests.api.support import Keys
 from tests.packages.installed import Platform
-from tests.widget.shop import NONCE, Shop
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -33,16 +33,6 @@ window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
-
-
-class RealShop(Shop):
-    """The strictest page, with the snippet that the API hands out."""
-
-    html = ""
-
-    @property
-    def snippet(self) -> str:
-        return self.html.replace("<script ", f'<script nonce="{NONCE}" ')
 
 
 @pytest.fixture
@@ -102,10 +92,15 @@ async def working(platform: Platform) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _snippet(server: Server, keys: Keys, tenant: Tenant, site: ChatSite, kind: str) -> str:
-    async with httpx.AsyncClient(headers=bearer(await keys.user(tenant))) as client:
-        answer = await client.get(f"{server.url}/api/v1/webchat/sites/{site.id}/snippet")
-        return str(answer.json()[kind])
+async def _on_the_site(server: Server, key: str, origin: str) -> str:
+    """The lines for the demo's pages, in the form whose integrity browsers check."""
+    api = Api(server.url, key)
+    try:
+        await asyncio.to_thread(chat.snippet, api, origin)
+        (site,) = api.call("GET", "/api/v1/webchat/sites")["items"]
+        return str(api.call("GET", site["links"]["snippet"])["pinned_html"])
+    finally:
+        api.close()
 
 
 async def test_trap_25_26_a_message_becomes_a_signal_is_answered_in_the_inbox_and_the_answer_is_seen(
@@ -116,31 +111,24 @@ async def test_trap_25_26_a_message_becomes_a_signal_is_answered_in_the_inbox_an
     settings: Settings,
     tenant: Tenant,
 ) -> None:
-    shop = RealShop(server.url)
-    shop.start()
-    site = await make_site(
-        database,
-        settings,
-        tenant,
-        origins=(shop.origin,),
-        consent={"version": "1", "text": "We keep what you write."},
-    )
-    shop.html = await _snippet(server, keys, tenant, site, "pinned_html")
-    assert "integrity=" in shop.html
+    """On the demo's pages, whose policy allows nothing but the snippet, its API and a style sheet."""
+    port = free_port()
     link = await Sessions(keys.database, keys.settings).make_link(
         tenant, await person(keys, tenant, "anna", "member")
     )
     visitor, operator = [await context.new_page() for context in contexts]
-    try:
-        async with working(Platform(database, settings, tenant)):
-            await visitor.goto(shop.origin)
+    async with working(Platform(database, settings, tenant)):
+        lines = await _on_the_site(server, await keys.user(tenant), f"http://127.0.0.1:{port}")
+        assert "integrity=" in lines
+        with demo_site(port, server.url, lines) as shop:
+            await visitor.goto(shop)
             await visitor.locator("fleetprompt-chat button").first.click()
-            chat = visitor.locator("fleetprompt-chat dialog")
-            await chat.locator("textarea").fill("Do you ship to Iceland?")
-            await chat.locator("textarea").press("Enter")
-            await chat.locator("form[aria-label] .go").click()
-            await expect(chat.locator(".me").last).to_contain_text("Iceland")
-            await expect(chat.get_by_text("Sending", exact=True)).to_have_count(0)
+            thread = visitor.locator("fleetprompt-chat dialog")
+            await thread.locator("textarea").fill("Do you ship to Iceland?")
+            await thread.locator("textarea").press("Enter")
+            await thread.locator("form[aria-label] .go").click()
+            await expect(thread.locator(".me").last).to_contain_text("Iceland")
+            await expect(thread.get_by_text("Sending", exact=True)).to_have_count(0)
 
             await operator.goto(f"{server.url}/console/link/{link}")
             await operator.get_by_role("button", name="Sign in").click()
@@ -149,15 +137,16 @@ async def test_trap_25_26_a_message_becomes_a_signal_is_answered_in_the_inbox_an
             await expect(operator.get_by_role("log")).to_contain_text("Do you ship to Iceland?")
             await operator.get_by_label("Reply as").fill("Yes, on Mondays.")
             await operator.get_by_role("button", name="Send").click()
-            await expect(chat.locator("[role=log]")).to_contain_text("Yes, on Mondays.")
+            await expect(thread.locator("[role=log]")).to_contain_text("Yes, on Mondays.")
 
-            # The operator is told of the next one without doing anything.
-            await chat.locator("textarea").fill("Thank you!")
-            await chat.locator("textarea").press("Enter")
+            # The conversation goes on on the next page; the operator is told without doing anything.
+            await visitor.goto(f"{shop}/delivery")
+            await visitor.locator("fleetprompt-chat button").first.click()
+            await expect(thread.locator("[role=log]")).to_contain_text("Yes, on Mondays.")
+            await thread.locator("textarea").fill("Thank you!")
+            await thread.locator("textarea").press("Enter")
             await expect(operator.get_by_role("log")).to_contain_text("Thank you!")
             await expect(operator.get_by_role("log")).not_to_contain_text("being sent")
-    finally:
-        shop.stop()
     async with database.tenant(tenant.schema) as session:
         told = await session.scalars(
             text(
