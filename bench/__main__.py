@@ -11,6 +11,7 @@ from bench import (
     directives,
     edge,
     ingest,
+    lake,
     retention,
     timeline,
     widget,
@@ -19,7 +20,7 @@ from bench import (
 from bench.report import Bound, Ratio, show, show_bounds
 
 _CHOICES = (
-    *("ingest", "timeline", "retention", "directives", "widget", "windows", "digests", "dagster"),
+    *("ingest", "timeline", "retention", "directives", "widget", "windows", "digests", "dagster", "lake"),
     *(f"directives.{part}" for part in directives.PARTS),
     *("edge", *(f"edge.{part}" for part in edge.PARTS)),
 )
@@ -73,6 +74,11 @@ def main() -> None:
         show(console, weighed.ratios)
         show_bounds(console, weighed.bounds)
         measured += [*weighed.ratios, *weighed.bounds]
+    # Ten million rows take minutes to write: only where it is asked for.
+    if arguments.only == "lake":
+        ratios = lake.measure(console)
+        show(console, ratios)
+        measured += ratios
     # Minutes long and the same on every machine: only where it is asked for.
     if arguments.only == "windows":
         bounds = windows.measure(console)
