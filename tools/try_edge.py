@@ -6,6 +6,7 @@ one, ends it.
 """
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,31 @@ def _try(program: Path, home: Path) -> None:
     found = {one["name"]: one["state"] for one in checks}
     _must(found["database"] == found["bridge password"] == "well", found)
     _must(found["bridge port"] == found["platform"] == "bad", found)
+    _serve(program, home)
     _answer(program, home, 0, "support-bundle", *profile, "--output", str(home / "bundle.zip"))
+
+
+def _serve(program: Path, home: Path) -> None:
+    """Run it as systemd would, which knows the process that it started and hears that one's child."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(home / "notify"))
+        manager.settimeout(60)
+        environment = {
+            "PATH": "/nonexistent",
+            "HOME": str(home),
+            "NOTIFY_SOCKET": str(home / "notify"),
+            "WATCHDOG_USEC": "600000",
+        }
+        line = 'export WATCHDOG_PID=$$; exec "$0" run --profile "$1"'
+        started = ["/bin/sh", "-c", line, str(program), str(home / "profile.toml")]
+        with subprocess.Popen(started, env=environment, stderr=subprocess.DEVNULL) as process:
+            try:
+                _must(manager.recv(4096).startswith(b"READY=1"), "not ready")
+                _must(manager.recv(4096).startswith(b"WATCHDOG=1"), "the watchdog is not told")
+                process.terminate()
+                _must(process.wait(60) == 0, "it does not end as it should")
+            finally:
+                process.kill()
 
 
 def _must(right: bool, found: object) -> None:

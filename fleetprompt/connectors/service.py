@@ -57,16 +57,18 @@ async def new_code(
     issued = await pairing.issue(tenant, connector.id, connector.label)
     try:
         # Revoked while the code was made: nobody has seen it yet, and nobody shall.
-        return await _not_revoked(database, tenant, connector_id), issued
+        return await _not_revoked(database, tenant, connector_id, lock=True), issued
     except ConflictError:
         async with database.platform() as session:
             await end_code(session, tenant, connector_id)
         raise
 
 
-async def _not_revoked(database: Database, tenant: Tenant, connector_id: UUID) -> Connector:
+async def _not_revoked(
+    database: Database, tenant: Tenant, connector_id: UUID, *, lock: bool = False
+) -> Connector:
     async with database.tenant(tenant.schema) as session:
-        connector = await get(session, connector_id)
+        connector = await get(session, connector_id, lock=lock)
     if connector.state == "revoked":
         raise ConflictError("This connector was revoked. Make another one.")
     return connector
@@ -89,15 +91,43 @@ async def revoke(
     await _lock_out(database, tenant, connector_id)
     async with database.tenant(tenant.schema) as session:
         connector = await get(session, connector_id, lock=True)
-        if connector.state != "revoked":
-            connector.state, connector.revoked_at = "revoked", func.clock_timestamp()
-            await session.flush()
-            await unwatch(session, tenant, [connector_id])
-            await _tell_revoked(session, connector, actor)
-        await _cancel_waiting(session, tenant, connector_id, actor, types)
+        await _end(session, tenant, connector, actor, types)
         await session.refresh(connector)
     await _lock_out(database, tenant, connector_id)
     return connector
+
+
+async def revoke_all(
+    session: AsyncSession, database: Database, tenant: Tenant, actor: Actor
+) -> None:
+    """Revoke every connector of a tenant in the caller's transaction; keys and codes end before it does.
+
+    Codes that are being made at the same time wait for the end of that transaction (``new_code``).
+    """
+    left = await session.scalars(
+        select(Connector)
+        .where(Connector.state != "revoked")
+        .order_by(Connector.id)
+        .with_for_update()
+    )
+    for connector in left.all():
+        await _lock_out(database, tenant, connector.id)
+        await _end(session, tenant, connector, actor, None)
+
+
+async def _end(
+    session: AsyncSession,
+    tenant: Tenant,
+    connector: Connector,
+    actor: Actor,
+    types: Mapping[str, AnyDirectiveType] | None,
+) -> None:
+    if connector.state != "revoked":
+        connector.state, connector.revoked_at = "revoked", func.clock_timestamp()
+        await session.flush()
+        await unwatch(session, tenant, [connector.id])
+        await _tell_revoked(session, connector, actor)
+    await _cancel_waiting(session, tenant, connector.id, actor, types)
 
 
 async def _lock_out(database: Database, tenant: Tenant, connector_id: UUID) -> None:
@@ -161,12 +191,6 @@ async def list_connectors(
     if before is not None:
         query = query.where(Connector.id < before)
     return list(await session.scalars(query))
-
-
-async def not_revoked(session: AsyncSession) -> list[UUID]:
-    """The connectors whose key or code may still be good, oldest first."""
-    found = select(Connector.id).where(Connector.state != "revoked").order_by(Connector.id)
-    return list(await session.scalars(found))
 
 
 async def installation_ids(session: AsyncSession) -> dict[str, UUID]:

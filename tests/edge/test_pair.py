@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from tests.api.serving import Server, serving
 from tests.api.support import Keys, bearer
 from tests.doubles.smtp import running_smtp
 from tests.edge.dovecot import PASSWORD, USER, Dovecot
+from tests.edge.in_process import command, without_keyring
 
 pytestmark = pytest.mark.slow
 
@@ -31,29 +29,16 @@ def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield found
 
 
-def _pair(folder: Path, url: str, code: str, bridge: Dovecot, smtp: int, pin: str) -> Any:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "fleetprompt_edge", "pair", code, "--json", "--url", url),
-            *("--username", USER, "--fingerprint", pin, "--imap-port", str(bridge.port)),
-            *("--smtp-port", str(smtp), "--profile", str(folder / "profile.toml")),
-            *("--key-file", str(folder / "keys" / "key")),
-        ],
-        input=PASSWORD + "\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={
-            **os.environ,
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
-            "XDG_STATE_HOME": str(folder / "states"),
-        },
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
-    assert "fp_conn_" not in done.stdout + done.stderr
-    return done.returncode, json.loads(done.stdout)
+def _pair(folder: Path, url: str, code: str, bridge: Dovecot, smtp: int, *more: str) -> Any:
+    given = [
+        *("pair", code, "--url", url, "--username", USER),
+        *("--imap-port", str(bridge.port), "--smtp-port", str(smtp), *more),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "states"))
+        code_of_exit, told = command(folder / "profile.toml", *given, given=PASSWORD + "\n")
+    assert "fp_conn_" not in json.dumps(told)
+    return code_of_exit, told
 
 
 def _everything(folder: Path) -> bytes:
@@ -75,13 +60,18 @@ async def test_a_code_becomes_a_connector_that_is_connected(
         with running_smtp() as smtp:
             wrong = ":".join(["AB"] * 32)
             given = (tmp_path, served.url, code, bridge, smtp.port)
+            without_keyring()
+            exit_code, said = await asyncio.to_thread(_pair, *given)
+            assert (exit_code, said["error"]["code"]) == (2, "secret")
+            assert "--key-file" in said["remedy"]
+            keyed = (*given, "--key-file", str(tmp_path / "keys" / "key"), "--fingerprint")
             # Trap 27: another certificate ends it before the code is used.
-            exit_code, said = await asyncio.to_thread(_pair, *given, wrong)
+            exit_code, said = await asyncio.to_thread(_pair, *keyed, wrong)
             assert exit_code == 2
             assert bridge.pin in said["error"]["message"]
-            exit_code, said = await asyncio.to_thread(_pair, *given, bridge.pin)
+            exit_code, said = await asyncio.to_thread(_pair, *keyed, bridge.pin)
             assert exit_code == 0, said
-            again, refused = await asyncio.to_thread(_pair, *given, bridge.pin)
+            again, refused = await asyncio.to_thread(_pair, *keyed, bridge.pin)
         connectors = (await client.get("/api/v1/connectors")).json()["items"]
     assert said["certificate_sha256"] == bridge.pin
     assert "INBOX" in said["folders"]

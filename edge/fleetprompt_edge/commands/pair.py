@@ -60,8 +60,7 @@ def pair(asked: argparse.Namespace) -> int:
     path = profile_path(asked.profile)
     known = path.exists()
     profile = load(path)[0] if known else _new(asked, path)
-    # Said now rather than after the code is used up.
-    vault.vaults(profile, state_folder(profile))
+    _must_have_a_place(profile, new=not known)
     profile = _pinned(asked, profile)
     password = _password(profile, known=known)
     session = knock(profile, password)
@@ -100,7 +99,7 @@ def pair(asked: argparse.Namespace) -> int:
         f"Bridge's certificate: {profile.bridge.certificate_sha256}",
         f"Folders: {', '.join(folders)}",
         *([paired.warning] if paired.warning else []),
-        "Now run `fleetprompt-edge run`.",
+        "Now start it: `fleetprompt-edge run`, or for good: `fleetprompt-edge service install`.",
     ]
     tell(asked, content, "\n".join(words))
     return OK
@@ -144,6 +143,19 @@ def _new(asked: argparse.Namespace, path: Path) -> Profile:
             store="file" if key_file else "auto", key_file=str(key_file) if key_file else None
         ),
     )
+
+
+def _must_have_a_place(profile: Profile, *, new: bool) -> None:
+    """Said now rather than after the code is used up."""
+    try:
+        vault.vaults(profile, state_folder(profile))
+    except SecretError as error:
+        if not new:
+            raise
+        raise SecretError(
+            error.message,
+            remedy="Add --key-file PATH: secrets are then kept in a file that this key opens.",
+        ) from error
 
 
 def _pinned(asked: argparse.Namespace, profile: Profile) -> Profile:

@@ -62,6 +62,8 @@ class Unit:
             "",
             "[Service]",
             "Type=notify",
+            # Of the standalone program the child speaks, not the process that systemd started.
+            "NotifyAccess=all",
             f"ExecStartPre={program} config check --profile {profile}",
             f"ExecStart={program} run --profile {profile}",
             *([f"User={self.run_as}"] if system else []),
@@ -73,7 +75,7 @@ class Unit:
             "RestartSec=30",
             "RestartPreventExitStatus=4",
             "WatchdogSec=180",
-            "TimeoutStartSec=60",
+            "TimeoutStartSec=120",
             "TimeoutStopSec=30",
             "",
             _FOR_ALL.rstrip(),

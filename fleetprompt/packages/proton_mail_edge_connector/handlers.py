@@ -20,11 +20,9 @@ signal_handlers: Mapping[str, Any] = {}
 
 
 async def when_removed(session: AsyncSession, context: HandlerContext) -> None:
-    """Revoke every connector: no key of theirs outlives the package. They go first, in transactions of their
-    own, so that they are out even if the package's end has to be tried again."""
+    """Revoke every connector: no key and no code of theirs outlives the package."""
     who = Actor(context.directive.actor, "platform")
-    for connector_id in await connectors.not_revoked(session):
-        await connectors.revoke(context.database, context.tenant, connector_id, who)
+    await connectors.revoke_all(session, context.database, context.tenant, who)
 
 
 DIRECTIVE_TYPES = (
