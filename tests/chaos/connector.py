@@ -54,6 +54,7 @@ class Plan:
     folder: Path | None = None
     pause: float = 3.0
     patience: float = 1_800.0
+    leases_end_at_once: bool = False
 
 
 class Chaos:
@@ -183,6 +184,7 @@ def _running(
             sending__max_recipients_per_hour=10_000,
         )
         world = World(settings, server, tenant, bridge, api, made)
+        world.leases_end_at_once = plan.leases_end_at_once
         stack.callback(world.kill_connector)
         asyncio.run(api.ready())
         world.start_connector()
