@@ -21,6 +21,7 @@ from fleetprompt.errors import (
 )
 from fleetprompt.webchat import tokens
 from fleetprompt.webchat.access import Guest
+from fleetprompt.webchat.captcha import vouched
 from fleetprompt.webchat.origins import matches
 from fleetprompt.webchat.sites import Site
 from fleetprompt_api.addresses import address_of
@@ -64,7 +65,10 @@ class GuestRoute(PageRoute):
     async def admit(self, request: Request) -> Site:
         """The site and its visitor."""
         site = await super().admit(request)
-        request.state.guest = _guest(request, site)
+        platform = state_of(request)
+        request.state.guest = await vouched(
+            _guest(request, site), platform.outbound, platform.vault, platform.settings
+        )
         return site
 
 

@@ -1,7 +1,7 @@
 """Conversations with visitors, for the team: listed, read, replied to, assigned, closed, escalated."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query
@@ -12,7 +12,7 @@ from fleetprompt.directives.wake import notify_directives
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.tenants.key_service import Identity
 from fleetprompt.tenants.members import get_member
-from fleetprompt.webchat import escalation, inbox
+from fleetprompt.webchat import drafts, escalation, inbox
 from fleetprompt.webchat.inbox import Status
 from fleetprompt.webchat.messages import PAGE, history
 from fleetprompt.webchat.models import ChatConversation
@@ -94,12 +94,17 @@ class Assignment(BaseModel):
 
 
 class Escalation(BaseModel):
-    """Where to: an installation's Mattermost connection; null is the webhook's own channel."""
+    """Where to: an installation's Mattermost connection, or mail to an address that administrators set.
+
+    `channel` null is the webhook's own, `email` null the first address.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    installation_id: UUID
+    to: Literal["mattermost", "email"] = "mattermost"
+    installation_id: UUID | None = None
     channel: Annotated[Text | None, Field(max_length=64)] = None
+    email: Annotated[Text | None, Field(max_length=254)] = None
 
 
 @routes.get("/webchat/conversations")
@@ -224,16 +229,42 @@ async def close_webchat_conversation(
 async def escalate_conversation(
     conversation_id: UUID, to: Escalation, caller: WebchatWrite, platform: Platform
 ) -> Asked:
-    """Post it to a channel of the team; asked before for this place, that directive is answered."""
+    """Post it to a channel of the team, or mail it; asked before for this place, there is that directive."""
     async with platform.database.tenant(caller.tenant.schema) as session:
         conversation = await inbox.get_conversation(session, conversation_id)
-        directive, _ = await escalation.escalate(
-            session,
-            caller.tenant,
-            conversation,
-            installation_id=to.installation_id,
-            channel=to.channel,
-            actor=actor_of(caller),
+        if to.to == "email":
+            directive, _ = await escalation.escalate_by_email(
+                session, caller.tenant, conversation, address=to.email, actor=actor_of(caller)
+            )
+        elif to.installation_id is None:
+            errors = [{"pointer": "/installation_id", "detail": "whose Mattermost connection"}]
+            raise InvalidError(errors=errors)
+        else:
+            directive, _ = await escalation.escalate(
+                session,
+                caller.tenant,
+                conversation,
+                installation_id=to.installation_id,
+                channel=to.channel,
+                actor=actor_of(caller),
+            )
+        found = await asked(session, directive.id)
+    await notify_directives(platform.database)
+    return found
+
+
+@routes.post(
+    "/webchat/conversations/{conversation_id}/drafts", status_code=202, responses=problems(409)
+)
+async def draft_reply(conversation_id: UUID, caller: WebchatWrite, platform: Platform) -> Asked:
+    """Have a language model draft a reply: in the directive's result, for people to read, never sent.
+
+    Asked before about the same messages, that directive is answered unless it failed.
+    """
+    async with platform.database.tenant(caller.tenant.schema) as session:
+        conversation = await inbox.get_conversation(session, conversation_id)
+        directive, _ = await drafts.request_draft(
+            session, caller.tenant, conversation, actor_of(caller)
         )
         found = await asked(session, directive.id)
     await notify_directives(platform.database)
@@ -282,5 +313,6 @@ def _view(conversation: ChatConversation) -> ConversationView:
         "replies": f"{own}/replies",
         "close": f"{own}/close",
         "escalations": f"{own}/escalations",
+        "drafts": f"{own}/drafts",
     }
     return view

@@ -27,7 +27,7 @@ from fleetprompt.errors import (
     SiteDisabledError,
     VisitorExpiredError,
 )
-from fleetprompt.webchat import access, conversations, erasure, messages, visitors
+from fleetprompt.webchat import access, captcha, conversations, erasure, messages, visitors
 from fleetprompt.webchat.access import Guest
 from fleetprompt.webchat.conversations import Arrival, Contact
 from fleetprompt.webchat.models import ChatConversation, ChatMessage
@@ -40,7 +40,7 @@ from fleetprompt_api.console.forms import field, read_form
 from fleetprompt_api.problems import retry_headers
 from fleetprompt_api.session_cookie import check_same_origin
 from fleetprompt_api.state import AppState
-from fleetprompt_api.webchat.plain_page import draw
+from fleetprompt_api.webchat.plain_page import CAPTCHA_FIELDS, draw
 from fleetprompt_api.webchat.plain_words import WORDS, Words, wanted_language
 
 routes = APIRouter(prefix="/chat", include_in_schema=False)
@@ -64,12 +64,16 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is shown of a form's effect. ``done``: what was typed is; ``over``: so is the visitor."""
+    """What is shown of a form's effect. ``done``: what was typed is; ``over``: so is the visitor.
+
+    ``ask_captcha``: the tenant's CAPTCHA would let it through.
+    """
 
     told: str = ""
     status: int = 200
     done: bool = True
     over: bool = False
+    ask_captcha: bool = False
     retry: dict[str, str] | None = None
 
 
@@ -101,7 +105,7 @@ async def send_plain_chat(site_key: str, request: Request, platform: Platform) -
         return _refused(language, error)
     words = WORDS[language or site.settings.language]
     try:
-        guest = _guest(request, platform, site, sent)
+        guest = await _guest(request, platform, site, sent, fields)
         outcome = await _act(platform, guest, sent, fields.get("do", "send"), words, language)
     except FleetPromptError as error:
         outcome = _told(error, words)
@@ -139,16 +143,21 @@ def _blank(visitor: str) -> Sent:
     return Sent(visitor, uuid4(), "", None, "", "")
 
 
-def _guest(request: Request, platform: AppState, site: Site, sent: Sent) -> Guest:
+async def _guest(
+    request: Request, platform: AppState, site: Site, sent: Sent, fields: dict[str, str]
+) -> Guest:
     now = platform.clock()
-    return Guest(
+    answer = next((fields[name] for name in CAPTCHA_FIELDS if fields.get(name)), None)
+    guest = Guest(
         site=site,
         visitor_id=visitors.visitor_id(site.visitor_secret, sent.visitor, now),
         address=address_of(request, platform),
         user_agent=request.headers.get("user-agent", "")[:512],
         expires_at=int((now + _HOUR).timestamp()),
         now=now,
+        answer=answer and f"{captcha.PREFIX}{answer}",
     )
+    return await captcha.vouched(guest, platform.outbound, platform.vault, platform.settings)
 
 
 async def _act(
@@ -247,6 +256,7 @@ def _told(error: FleetPromptError, words: Words) -> Outcome:
         error.status,
         done=False,
         over=isinstance(error, VisitorExpiredError),
+        ask_captcha=isinstance(error, ChallengeRequiredError),
         retry=retry_headers(error),
     )
 
@@ -279,6 +289,7 @@ async def _page(
         chosen,
         site.settings.theme,
         outcome.status,
+        captcha=captcha.offered(site) if outcome.ask_captcha else None,
         title=view["title"],
         site=view,
         conversation=found,

@@ -10,9 +10,11 @@ from starlette.requests import Request
 
 from fleetprompt.directives.wake import notify_directives
 from fleetprompt.webchat import registration
+from fleetprompt.webchat.charla import charla_snippet
 from fleetprompt.webchat.handlers import RegisterParams
 from fleetprompt.webchat.models import ChatSite
 from fleetprompt.webchat.site_secrets import Purpose
+from fleetprompt.webchat.tenant_settings import tenant_chat
 from fleetprompt_api.auth import Platform, WebchatManage, WebchatRead
 from fleetprompt_api.idempotency import IdempotencyKey
 from fleetprompt_api.problems_openapi import problems
@@ -42,17 +44,18 @@ class SiteView(Wire):
 class SnippetView(BaseModel):
     """What a website needs for the chat.
 
-    `html` goes into each of its pages and always loads the newest widget. `pinned_html` loads the
+    `html` goes into each of its pages and always loads the newest widget, or asks the visitor and then
+    loads Charla's where the site embeds that; nothing else is told of Charla's. `pinned_html` loads the
     present one and no other, which the browser checks by `integrity`; both are null while this server
     has no widget. `content_security_policy` is what a page's policy has to allow, `plain_page` the chat
     without script.
     """
 
     html: str
-    pinned_html: str | None
-    integrity: str | None
-    content_security_policy: dict[str, str]
-    plain_page: str
+    pinned_html: str | None = None
+    integrity: str | None = None
+    content_security_policy: dict[str, str] = {}
+    plain_page: str | None = None
 
 
 class NewSecret(BaseModel):
@@ -87,6 +90,9 @@ async def read_webchat_snippet(
     """The lines that put the chat on a site's pages."""
     async with platform.database.tenant(caller.tenant.schema) as session:
         site = await registration.get_site(session, site_id)
+        if site.mode == "charla_embed":
+            chat = await tenant_chat(session)
+            return SnippetView(html=charla_snippet(site, chat.settings))
     return SnippetView.model_validate(asdict(snippet_of(site, platform.settings)))
 
 
