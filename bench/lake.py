@@ -28,7 +28,7 @@ SELECT gen_random_uuid(),
        'edge:proton_mail', at, at,
        jsonb_build_object('subject', 'Quarterly figures', 'cost_usd', n % 100 / 1000.0), 'k:' || n
 FROM generate_series(1, {rows}) AS n,
-     LATERAL (SELECT {start}::timestamptz + {days} * interval '1 day' * n / {rows}) AS t (at)
+     LATERAL (SELECT {start}::timestamptz + {days} * interval '1 day' * (n - 1) / {rows}) AS t (at)
 """
 _QUESTION = (
     "SELECT type, count(*) FROM signals WHERE occurred_at >= '{start}' AND occurred_at < '{end}'"
