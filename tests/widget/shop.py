@@ -21,6 +21,8 @@ class Shop(HttpServer):
         self.api = api
         self.head = ""
         self.attributes = ""
+        self.scripts = api
+        """Where the loader is from."""
         self.body = "<h1>Nordwind</h1><p>Outdoor goods since 1998.</p>"
         self.snippets = 1
         self.policy = (
@@ -35,7 +37,7 @@ class Shop(HttpServer):
     @property
     def snippet(self) -> str:
         return (
-            f'<script async nonce="{NONCE}" src="{self.api}/widget/v1/loader.js" '
+            f'<script async nonce="{NONCE}" src="{self.scripts}/widget/v1/loader.js" '
             f'data-site="{SITE_KEY}" {self.attributes}></script>'
             f'<noscript><a href="{self.api}/chat/{SITE_KEY}">Chat with us</a></noscript>'
         )

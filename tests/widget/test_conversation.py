@@ -260,22 +260,45 @@ def test_the_page_can_say_who_the_visitor_is_before_and_after_the_chat_is_there(
     eventually(lambda: api.only().identity == "signed-later")
 
 
-def test_trap_57_an_identity_that_does_not_hold_never_keeps_a_message_back(
+def test_trap_57_an_identity_that_does_not_hold_keeps_neither_message_nor_address_back(
     visit: Visit, api: WebchatApi
 ) -> None:
+    api.site["prechat"] = {"name": "off", "email": "optional"}
     page = visit()
+    open_chat(page)
+    say(page, "Hello")
+    dialog(page).get_by_label("E-mail").fill("noor@example.org")
     page.evaluate("FleetPromptChat.push(['identify', 'expired'])")
-    begin(page)
-    assert api.texts() == ["Do you ship to Iceland?"]
-    assert api.only().identity is None
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    expect(note(page)).to_be_empty()
+    assert api.texts() == ["Hello"]
+    assert (api.only().identity, api.only().contact) == (None, {"email": "noor@example.org"})
 
 
-def test_the_page_opens_closes_resets_and_hears_of_messages(visit: Visit, api: WebchatApi) -> None:
+def test_an_address_that_the_server_will_not_take_is_said_so_and_the_message_goes(
+    visit: Visit, api: WebchatApi
+) -> None:
+    api.site["prechat"] = {"name": "off", "email": "optional"}
+    page = visit()
+    open_chat(page)
+    say(page, "Hello")
+    dialog(page).get_by_label("E-mail").fill("noor@example.org")
+    api.fault("/sessions", 422, "invalid")
+    agree(page)
+    expect(delivered(page)).to_have_count(1)
+    expect(note(page)).to_have_text("Please try again.")
+    assert api.only().contact == {}
+
+
+def test_the_page_opens_closes_resets_and_hears_what_happens(visit: Visit, api: WebchatApi) -> None:
     page = visit()
     page.evaluate(
-        "['open', 'close', 'message'].forEach(name => document.addEventListener('chat-' + name,"
-        " ({detail}) => (window.heard ??= []).push(detail ? detail.text : name)))"
+        "['open', 'close', 'message', 'consent', 'end', 'error'].forEach(name =>"
+        " document.addEventListener('chat-' + name, ({detail}) =>"
+        " (window.heard ??= []).push(detail?.text ?? detail?.problem ?? name)))"
     )
+    page.evaluate("FleetPromptChat.push(['identify', 'expired'])")
     page.evaluate("FleetPromptChat.push(['open'])")
     expect(field(page)).to_be_focused()
     say(page, "Hello")
@@ -283,10 +306,12 @@ def test_the_page_opens_closes_resets_and_hears_of_messages(visit: Visit, api: W
     expect(delivered(page)).to_have_count(1)
     api.reply("Hi")
     expect(lines(page)).to_have_count(3)
+    api.close_conversation()
+    expect(note(page)).to_have_text("This chat has ended.")
     page.evaluate("FleetPromptChat.push(['close'])")
     expect(dialog(page)).not_to_be_visible()
-    page.wait_for_function("window.heard?.length === 3")
-    assert page.evaluate("window.heard") == ["open", "Hi", "close"]
+    told = ["open", "consent", "identity-expired", "Hi", "end", "close"]
+    eventually(lambda: page.evaluate("window.heard") == told)
     page.evaluate("FleetPromptChat.push(['reset'])")
     eventually(lambda: page.evaluate(STORED) == [0, 0, 0, 0, 0])
     assert own(page) == []

@@ -63,8 +63,9 @@ def test_trap_03_a_message_that_the_server_will_not_take_stays_and_can_be_edited
     expect(dialog(page).get_by_text("Not sent")).to_be_visible()
     say(page, "third")
     expect(delivered(page)).to_have_count(2)
+    field(page).fill("fourth")
     dialog(page).get_by_role("button", name="Edit").click()
-    expect(field(page)).to_have_value("second")
+    expect(field(page)).to_have_value("second\nfourth")
     expect(dialog(page).get_by_text("Not sent")).to_have_count(0)
     assert api.texts() == ["first", "third"]
 

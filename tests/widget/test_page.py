@@ -298,6 +298,23 @@ def test_the_sites_colours_side_and_scheme_are_used(visit: Visit, api: WebchatAp
     assert button["x"] == 20
 
 
+def test_the_snippet_says_how_the_button_looks_and_where_the_platform_is(
+    visit: Visit, api: WebchatApi, shop: Shop
+) -> None:
+    shop.scripts = api.origin.replace("127.0.0.1", "localhost")
+    shop.attributes = (
+        f'data-label="Frag uns" data-side="start" data-lang="de" data-accent="#ffd54a" '
+        f'data-on="#1a1a1a" data-api="{api.origin}"'
+    )
+    page = visit()
+    expect(launcher(page)).to_have_accessible_name("Frag uns")
+    assert left(launcher(page)) == 20
+    colours = "one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).color]"
+    assert launcher(page).evaluate(colours) == ["rgb(255, 213, 74)", "rgb(26, 26, 26)"]
+    open_chat(page)
+    assert field(page).get_attribute("placeholder") == "Nachricht schreiben"
+
+
 def test_without_script_and_without_the_chat_there_is_a_plain_page(
     visit: Visit, api: WebchatApi, shop: Shop, context: BrowserContext, built: object
 ) -> None:

@@ -94,7 +94,10 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     if (!same || (isOpen() && before?.status !== "open")) leave();
     if (!isOpen()) {
       typing = "";
-      if (same && before?.status === "open") raise("end");
+      if (same && before?.status === "open") {
+        note = "";
+        raise("end");
+      }
     }
     if (found && !following) void attend(found, (following = new AbortController()).signal);
     else if (live && found && found.last_seq > cursor) void catchUp();
@@ -287,10 +290,12 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       await revise(message.id, { to: undefined });
       later(0, drain);
     } else if (/^(site|origin|not-f)/.test(problem)) blocked = true;
-    else if (/^identity/.test(problem) || (contact && status === 422)) {
+    else if (/^identity/.test(problem)) {
       identity = undefined;
-      note = words.failed;
       raise("error", { ["problem"]: problem });
+      return true;
+    } else if (contact && status === 422) {
+      note = words.failed;
       await change(() => ({ contact: undefined }));
       return true;
     } else if (/^4(0[09]|1|22)/.test(`${status}`)) {
