@@ -1,6 +1,7 @@
 """The connector as a service: its unit, what it tells systemd, and where there is no systemd."""
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from fleetprompt_edge.vault.ring import RingVault
 
 from tests.edge.connecting import Customer, until
 from tests.edge.in_process import alone, command, without_keyring
+from tests.edge.ingesting import CONNECTOR
 from tests.edge.test_vault import MemoryKeyring
 
 
@@ -101,14 +103,13 @@ def test_what_breaks_into_the_service_can_do_little(tmp_path: Path) -> None:
 
 
 def test_the_unit_starts_this_program_with_the_profile_and_its_state(home: Customer) -> None:
-    code, told = command(
-        home.profile, "service", "install", "--print", "--system", "--run-as", "ada"
-    )
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    code, told = command(home.profile, "service", "install", "--print", "--system", "--run-as", me)
     assert code == 0
     lines = told["unit"].splitlines()
     for wanted in (
         "Type=notify",
-        "User=ada",
+        f"User={me}",
         f"Environment=STATE_DIRECTORY={home.state}",
         f"ReadWritePaths={home.state}",
         f"LoadCredential=secrets-key:{home.key_file}",
@@ -123,6 +124,19 @@ def test_the_unit_starts_this_program_with_the_profile_and_its_state(home: Custo
     program, *rest = start.split()
     assert rest[-3:] == ["run", "--profile", str(home.profile)]
     assert Path(program).exists()
+
+
+def test_root_installs_it_with_the_state_of_the_person_who_paired(home: Customer) -> None:
+    text = home.profile.read_text().replace("state_dir = ", "# state_dir = ")
+    home.profile.write_text(text)
+    nobody = pwd.getpwnam("nobody")
+    line = ("service", "install", "--print", "--system", "--run-as")
+    code, told = command(home.profile, *line, "nobody")
+    assert code == 0
+    state = f"{nobody.pw_dir}/.local/state/fleetprompt-edge/{CONNECTOR}"
+    assert f"Environment=STATE_DIRECTORY={state}" in told["unit"].splitlines()
+    code, told = command(home.profile, *line, "no-such-user")
+    assert (code, told["error"]["code"]) == (2, "service")
 
 
 def test_install_status_and_uninstall_of_a_users_service(home: Customer, systemctl: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from fleetprompt_edge import vault
 from fleetprompt_edge.commands.shared import (
@@ -12,6 +13,7 @@ from fleetprompt_edge.commands.shared import (
     profile_of,
 )
 from fleetprompt_edge.errors import SecretError
+from fleetprompt_edge.places import state_folder
 from fleetprompt_edge.reading import profile_path
 from fleetprompt_edge.service.systemd import ServiceError, Systemd
 from fleetprompt_edge.service.unit import Unit
@@ -25,6 +27,11 @@ def install(asked: argparse.Namespace) -> int:
     manager = _manager(asked)
     profile, folder = profile_of(asked)
     path = profile_path(asked.profile).resolve()
+    run_as = None
+    if not manager.user:
+        run_as = asked.run_as or path.owner()
+        # Root installs it for the person who paired.
+        folder = state_folder(profile, _home(run_as))
     if not asked.print:
         _must_have_secrets(vault.vaults(profile, folder), user=manager.user)
     key_file = key_file_of(profile)
@@ -32,7 +39,7 @@ def install(asked: argparse.Namespace) -> int:
         path,
         folder.resolve(),
         key_file.resolve() if key_file else None,
-        None if manager.user else asked.run_as or path.owner(),
+        run_as,
     )
     if asked.print:
         tell(asked, {"ok": True, "unit": unit.text()}, unit.text())
@@ -89,6 +96,20 @@ def _manager(asked: argparse.Namespace) -> Systemd:
             remedy="On Windows let the Task Scheduler, on macOS launchd, run `fleetprompt-edge run`.",
         )
     return Systemd(user=asked.user or (not asked.system and os.geteuid() != 0))
+
+
+def _home(user: str) -> Path | None:
+    """Another user's home folder; None for the one who asks."""
+    import pwd
+
+    if user == pwd.getpwuid(os.geteuid()).pw_name:
+        return None
+    try:
+        return Path(pwd.getpwnam(user).pw_dir)
+    except KeyError:
+        raise ServiceError(
+            f"There is no user {user} here.", remedy="Name another: --run-as USER."
+        ) from None
 
 
 def _must_have_secrets(places: list[vault.Vault], *, user: bool) -> None:

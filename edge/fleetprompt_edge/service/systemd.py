@@ -46,7 +46,10 @@ class Systemd:
         path = self.path(name)
         self._must_be_ours(path, unit)
         try:
-            unit.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not unit.state.exists():
+                unit.state.mkdir(mode=0o700, parents=True)
+                if unit.run_as is not None:
+                    shutil.chown(unit.state, unit.run_as)
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = path.with_suffix(".new")
             fresh.write_text(unit.text(), encoding="utf-8")
