@@ -1,5 +1,6 @@
 """Who may do what: origins, tokens, tenants; each refusal has its own code and can be read."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -21,6 +22,7 @@ from fleetprompt.vault.master_key import load_master_key
 from fleetprompt.vault.service import Vault
 from fleetprompt.webchat.models import ChatSite
 from fleetprompt.webchat.registration import rotate
+from fleetprompt.webchat.signing import encode
 from tests.api.support import problem_id
 from tests.api.webchat.widget import API, ORIGIN, Widget, later, make_site
 
@@ -235,6 +237,45 @@ async def test_t37_no_field_of_a_request_reaches_another_tenant(
             for table in ("website_chat_conversations", "website_chat_messages"):
                 found = await session.scalar(text(f"SELECT count(*) FROM {table}"))
                 assert found == expected, (one.slug, table)
+
+
+async def test_t48_no_token_and_no_secret_is_in_a_log_or_in_any_table(
+    app: FastAPI,
+    widget: Widget,
+    site: ChatSite,
+    database: Database,
+    tenant: Tenant,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await widget.begin(contact={"email": "noor@example.org"}, identity=None)
+    await widget.say("hello")
+    await widget.get("messages", conversation_id=widget.conversation)
+    kept = [widget.token, widget.visitor or ""]
+    widget.token = f"{widget.token}x"
+    for path in ("sessions", "contact", "end", "erase"):
+        await widget.post(path, {"conversation_id": widget.conversation, "identity": kept[0]})
+    found = await platform_of(app).chat_sites.find(site.site_key)
+    secrets = [*found.token_secrets.values()]
+    kept += [encode(one) for one in (found.visitor_secret, found.identity_secret)]
+    kept += [encode(one.content) for one in secrets]
+    async with database.tenant(tenant.schema) as session:
+        tables = await session.scalars(
+            text(
+                "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+            )
+        )
+        stored = [
+            str(row)
+            for table in tables.all()
+            for row in await session.scalars(text(f"SELECT t::text FROM {table} t"))
+        ]
+    assert len(caplog.records) > 5
+    logged = str([record.__dict__ for record in caplog.records])
+    assert "webchat.message.received" in "\n".join(stored)
+    for place in ("\n".join(stored), caplog.text, logged, repr(found)):
+        for secret in kept:
+            assert secret not in place
 
 
 async def test_addresses_and_browsers_are_kept_as_hashes_whose_salt_goes(

@@ -128,6 +128,7 @@ async def test_t8_nothing_falls_between_history_and_stream_while_a_writer_hammer
 async def test_a_stream_begins_with_the_state_and_resumes_behind_the_last_event(
     server: Server, busy_site: ChatSite
 ) -> None:
+    """Traps 51 and 52: through all of the application event by event, uncompressed and not held back."""
     async with page(server, busy_site) as widget:
         for number in range(3):
             await widget.say(f"m{number}")
