@@ -1,5 +1,7 @@
 """The lake as DuckDB views: one for each table, and the questions that people ask most."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,6 @@ SQL_KINDS: dict[Kind, str] = {
     "bigint": "BIGINT",
     "double": "DOUBLE",
 }
-_FOLDERS = "hive_partitioning = true, hive_types = {'tenant': VARCHAR"
 
 
 def open_lake(
@@ -36,16 +37,18 @@ def open_lake(
     place = place_of(lake)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET parquet_metadata_cache = true")
     if place.filesystem is not None:
         connection.register_filesystem(place.filesystem)
     whose = check_slug(tenant) if tenant else "*"
     for table in TABLES:
         root = f"{place.root}/{table.name}/tenant={whose}"
-        days = f"{root}/day=*/{FILE_NAME}" if place.exists(f"{root}/day=*/{FILE_NAME}") else None
-        months = (
-            f"{root}/month=*/{FILE_NAME}" if place.exists(f"{root}/month=*/{FILE_NAME}") else None
-        )
-        connection.execute(f'CREATE VIEW "{table.name}" AS {_query(table, days, months)}')
+        parts = [
+            _part(connection, table, f"{root}/{folder}=*/{FILE_NAME}", folder)
+            for folder in ("day", "month")
+            if place.exists(f"{root}/{folder}=*/{FILE_NAME}")
+        ]
+        connection.execute(f'CREATE VIEW "{table.name}" AS {_query(table, parts)}')
     for question in QUESTIONS:
         connection.execute(f'CREATE VIEW "{question.name}" AS {question.sql}')
     if locked:
@@ -60,26 +63,51 @@ def _lock(connection: "duckdb.DuckDBPyConnection", root: str, whose: str) -> Non
     connection.execute("SET lock_configuration = true")
 
 
-def _query(table: Table, days: str | None, months: str | None) -> str:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The table's files of one kind of folder; ``uniform`` if all have the columns of this version."""
+
+    folder: str
+    files: str
+    uniform: bool
+
+
+def _part(connection: "duckdb.DuckDBPyConnection", table: Table, files: str, folder: str) -> _Part:
+    # Asked once here: having every query look at every file's columns would cost more than the query.
+    names = ", ".join(_quoted(column.name) for column in table.columns)
+    [(lacking,)] = connection.execute(
+        "SELECT count(*) FROM (SELECT file_name, count(*) AS known"  # noqa: S608
+        f" FROM parquet_schema({_quoted(files)}) WHERE name IN ({names}) GROUP BY file_name)"
+        f" WHERE known < {len(table.columns)}"
+    ).fetchall()
+    return _Part(folder, files, lacking == 0)
+
+
+def _query(table: Table, parts: Sequence[_Part]) -> str:
     """The text is made from this package's own table names and the operator's own folder."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    nothing = ", ".join(
-        f'NULL::{SQL_KINDS[column.kind]} AS "{column.name}"' for column in table.columns
+    queries = [
+        _read(part, next((p.files for p in parts if p.folder == "day"), None)) for part in parts
+    ]
+    if not all(part.uniform for part in parts) or not parts:
+        # Columns that no file has are null.
+        nothing = ", ".join(
+            f'NULL::{SQL_KINDS[column.kind]} AS "{column.name}"' for column in table.columns
+        )
+        queries.append(f"SELECT {nothing}, NULL::VARCHAR AS tenant, NULL::DATE AS day WHERE false")
+    return f"SELECT {columns}, tenant, day FROM ({' UNION ALL BY NAME '.join(queries)})"  # noqa: S608
+
+
+def _read(part: _Part, days: str | None) -> str:
+    kind = "DATE" if part.folder == "day" else "VARCHAR"
+    found = (
+        f"SELECT * FROM read_parquet({_quoted(part.files)}, hive_partitioning = true,"  # noqa: S608
+        f" hive_types = {{'tenant': VARCHAR, '{part.folder}': {kind}}}"
+        f"{'' if part.uniform else ', union_by_name = true'})"
     )
-    parts = [f"SELECT {nothing}, NULL::VARCHAR AS tenant, NULL::DATE AS day WHERE false"]
-    # Columns that files of an older version do not have are null.
-    if days is not None:
-        parts.append(
-            f"SELECT * FROM read_parquet({_quoted(days)}, union_by_name = true,"  # noqa: S608
-            f" {_FOLDERS}, 'day': DATE}})"
-        )
-    if months is not None:
-        own = "" if days is None else f" WHERE (tenant, day) NOT IN ({_own_days(days)})"
-        parts.append(
-            f"SELECT * EXCLUDE (month) FROM read_parquet({_quoted(months)}, union_by_name = true,"  # noqa: S608
-            f" {_FOLDERS}, 'month': VARCHAR}}){own}"
-        )
-    return f"SELECT {columns}, tenant, day FROM ({' UNION ALL BY NAME '.join(parts)})"  # noqa: S608
+    if part.folder == "month" and days is not None:
+        found += f" WHERE (tenant, day) NOT IN ({_own_days(days)})"
+    return found
 
 
 def _own_days(days: str) -> str:
