@@ -14,7 +14,7 @@ from fleetprompt.errors import ChallengeRequiredError
 from fleetprompt.webchat.signing import decode, encode, holds, mac
 
 LIFE = timedelta(minutes=2)
-FEWEST_BITS, MOST_BITS = 12, 20
+FEWEST_BITS, MOST_BITS = 12, 18  # as much as the widget does
 HEADER_LIMIT = 256
 
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -183,10 +184,20 @@ def test_work_counts_for_its_site_visitor_and_time_alone() -> None:
     assert sum(work.read_proof(a, secret, SITE, VISITOR, NOW) is not None for a in lazy) < 3
 
 
+def test_trap_42_no_more_work_is_asked_than_the_widget_does(repository: Path) -> None:
+    """However many come from one network: what asks for more would shut the rest of an office out."""
+    source = (repository / "widget/src/work.ts").read_text()
+    most = int(source.partition("MOST_BITS = ")[2].partition(";")[0])
+    assert {work.bits_for(excess) <= most for excess in range(0, 5000)} == {True}
+    assert (
+        f"`bits` is at most {most};" in (repository / "docs/reference/webchat-api.md").read_text()
+    )
+
+
 def test_the_more_comes_the_harder_it_gets_up_to_what_a_phone_can_do() -> None:
     bits = [work.bits_for(excess) for excess in (1, 2, 4, 8, 100, 10_000)]
     assert bits == sorted(bits)
-    assert (bits[0], bits[-1]) == (13, 20)
+    assert (bits[0], bits[-1]) == (13, 18)
 
 
 def _jwt(secret: bytes, claims: object, header: object | None = None) -> str:
