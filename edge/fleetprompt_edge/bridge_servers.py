@@ -1,7 +1,7 @@
-"""Finding Bridge's servers on this machine, and the certificate that they show.
+"""Bridge's servers: finding them on this machine, the certificate that they show, a session.
 
 Bridge listens on 127.0.0.1 and takes the next free port from its first choice (research/edge.md §2.1).
-Nothing secret is sent here: this is how the certificate is seen that the owner then compares.
+The certificate is looked at without a name or password, for the owner to compare.
 """
 
 import imaplib
@@ -10,8 +10,10 @@ import ssl
 from typing import NamedTuple
 
 from fleetprompt_edge.errors import BridgeDownError, CertificateError
+from fleetprompt_edge.imap.connection import BridgeSession
 from fleetprompt_edge.imap.tls import fingerprint
-from fleetprompt_edge.profile import Imap
+from fleetprompt_edge.mail.signals import wanted_headers
+from fleetprompt_edge.profile import Imap, Profile
 
 HOST = "127.0.0.1"
 FIRST_IMAP_PORT = 1143
@@ -20,6 +22,9 @@ NEAR = 11  # ports that Bridge may have taken, beginning with its first choice
 IMAP_GREETING = b"* OK"
 SMTP_GREETING = b"220"
 _SECONDS = 2.0
+# IDLE goes on for so long before the folder is looked at anyway, which is also when a dead connection
+# and a backfill that was asked for are noticed.
+_IDLE_SECONDS = 60.0
 
 
 class Place(NamedTuple):
@@ -27,6 +32,22 @@ class Place(NamedTuple):
 
     port: int
     tls: str
+
+
+def knock(profile: Profile, password: str) -> BridgeSession:
+    """A session with Bridge, logged in, as the profile says."""
+    session = BridgeSession(
+        profile.bridge.imap,
+        profile.bridge.certificate_sha256,
+        wanted_headers(profile.privacy),
+        idle_seconds=_IDLE_SECONDS if profile.mailbox.idle else 0.0,
+    )
+    try:
+        session.login(profile.bridge.username, password)
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
 def find(given: int | None, first: int, greeting: bytes, name: str) -> Place:

@@ -28,6 +28,7 @@ from fleetprompt_edge.vault.file import FileVault
 from fleetprompt_edge.vault.ring import RingVault
 
 from tests.edge.connecting import Customer, until
+from tests.edge.dovecot import PASSWORD
 from tests.edge.in_process import alone, command, without_keyring
 from tests.edge.ingesting import CONNECTOR
 from tests.edge.test_vault import MemoryKeyring
@@ -251,6 +252,7 @@ def hearing(manager: socket.socket) -> Iterator[list[dict[str, str]]]:
 def test_a_running_connector_tells_systemd_how_it_is_and_can_be_made_to_log_more(
     home: Customer, manager: socket.socket
 ) -> None:
+    """Trap 41 too: the machine's list of processes shows no secret."""
     environment = {
         **home.environment(),
         "NOTIFY_SOCKET": manager.getsockname(),
@@ -270,6 +272,10 @@ def test_a_running_connector_tells_systemd_how_it_is_and_can_be_made_to_log_more
             assert heard[0]["READY"] == "1"
             assert alive["WATCHDOG"] == "1"
             assert "Nothing listens" in alive["STATUS"]
+            for name in ("cmdline", "environ"):
+                shown = Path(f"/proc/{process.pid}/{name}").read_bytes()
+                assert PASSWORD.encode() not in shown
+                assert b"canary-key" not in shown
             assert command(home.profile, "debug", "on", "--minutes", "5")[0] == 0
             until(lambda: "debug logs on" in own.read_text(), "debug logs")
             assert command(home.profile, "debug", "off")[0] == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetprompt_edge import vault
+from fleetprompt_edge.bridge_servers import knock
 from fleetprompt_edge.clock import SystemClock
 from fleetprompt_edge.commands.shared import (
     OK,
@@ -18,7 +19,6 @@ from fleetprompt_edge.commands.shared import (
     opened,
     profile_of,
 )
-from fleetprompt_edge.commands.working import knock
 from fleetprompt_edge.envelope import Writer
 from fleetprompt_edge.imap.connection import BridgeSession
 from fleetprompt_edge.imap.folders import watched_folders

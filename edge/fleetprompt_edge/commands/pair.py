@@ -20,11 +20,11 @@ from fleetprompt_edge.bridge_servers import (
     IMAP_GREETING,
     SMTP_GREETING,
     find,
+    knock,
     shown_certificate,
 )
 from fleetprompt_edge.clock import SystemClock
 from fleetprompt_edge.commands.shared import OK, answering, opened
-from fleetprompt_edge.commands.working import knock
 from fleetprompt_edge.envelope import Writer
 from fleetprompt_edge.errors import CertificateError, EdgeError, SecretError
 from fleetprompt_edge.new_file import write_private

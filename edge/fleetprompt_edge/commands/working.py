@@ -5,12 +5,10 @@ import signal
 import time
 
 from fleetprompt_edge import __version__, log, vault
+from fleetprompt_edge.bridge_servers import knock
 from fleetprompt_edge.clock import SystemClock
 from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answering, moment, opened, profile_of
 from fleetprompt_edge.condition import Condition, condition
-from fleetprompt_edge.imap.connection import BridgeSession
-from fleetprompt_edge.mail.signals import wanted_headers
-from fleetprompt_edge.profile import Profile
 from fleetprompt_edge.running.connector import Connector
 from fleetprompt_edge.sending.smtp import Courier
 from fleetprompt_edge.service.keeper import DEBUG_UNTIL, Keeper
@@ -18,26 +16,6 @@ from fleetprompt_edge.service.notice import Notice
 from fleetprompt_edge.store import ProfileLock
 from fleetprompt_edge.telling import tell
 from fleetprompt_edge.upload.platform import Platform
-
-# IDLE goes on for so long before the folder is looked at anyway, which is also when a dead connection
-# and a backfill that was asked for are noticed.
-_IDLE_SECONDS = 60.0
-
-
-def knock(profile: Profile, password: str) -> BridgeSession:
-    """A session with Bridge, logged in, as the profile says."""
-    session = BridgeSession(
-        profile.bridge.imap,
-        profile.bridge.certificate_sha256,
-        wanted_headers(profile.privacy),
-        idle_seconds=_IDLE_SECONDS if profile.mailbox.idle else 0.0,
-    )
-    try:
-        session.login(profile.bridge.username, password)
-    except BaseException:
-        session.close()
-        raise
-    return session
 
 
 @answering

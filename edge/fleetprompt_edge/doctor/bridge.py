@@ -6,11 +6,11 @@ from fleetprompt_edge.bridge_servers import (
     IMAP_GREETING,
     NEAR,
     connection_mode,
+    knock,
     listens,
     shown_certificate,
 )
 from fleetprompt_edge.clock import SystemClock
-from fleetprompt_edge.commands.working import knock
 from fleetprompt_edge.doctor.findings import Examination
 from fleetprompt_edge.errors import BridgeTlsError, CertificateError, EdgeError, FolderGoneError
 from fleetprompt_edge.imap.connection import BridgeSession
