@@ -1,4 +1,4 @@
-"""What the connector's tests share: a Dovecot for each file, and a store."""
+"""What the connector's tests share: one Dovecot, emptied for each test, and a store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ from fleetprompt_edge.store import Store
 from tests.edge.dovecot import Dovecot, dovecot
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[Dovecot]:
-    """A Dovecot of this file's own."""
+    """A Dovecot of this worker's own."""
     with dovecot() as found:
         yield found
 

@@ -1,6 +1,8 @@
 """Many histories of sending with crashes between every two steps; in none is a promise broken."""
 
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,14 @@ from tests.edge.simulation import memory_folder
 
 HISTORIES = 1000
 PARTS = 8
+
+
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """No logs, of which there would be thousands."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from fleetprompt_edge.store import Store
 from fleetprompt_edge.store.ledger import Folder, Unreadable
 
 IDENTIFIED = 500  # messages whose identities are asked for at once
-BATCH = 100  # messages whose headers are asked for at once
+BATCH = 50  # messages of which more than that is asked for at once, and held in memory
 WINDOW = 2_000  # UIDs listed at once
 CUT_OFF = 3  # times that the connection may break over one mail before that mail is set aside
 
@@ -240,7 +240,7 @@ def _arrived_before_us(folder: Folder, arrived: int | None) -> bool:
 
 
 def _groups(found: Sequence[Found], new: Set[int]) -> Iterator[list[Found]]:
-    """In pieces with at most ``BATCH`` new mails each: what is read of new ones is held in memory."""
+    """In pieces with at most ``BATCH`` new mails each."""
     group: list[Found] = []
     count = 0
     for one in found:

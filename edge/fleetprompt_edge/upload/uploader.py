@@ -18,8 +18,8 @@ from fleetprompt_edge.store import Store
 from fleetprompt_edge.store.queue import Queued
 from fleetprompt_edge.upload.platform import Answer, Platform
 
-BATCH_SIGNALS = 200
-BATCH_BYTES = 900_000  # of the platform's 1 MiB
+BATCH_SIGNALS = 100
+BATCH_BYTES = 450_000  # of the platform's 1 MiB: each batch is in memory several times
 _REFUSED_AS_A_WHOLE = (400, 413, 415, 422)
 
 
