@@ -133,7 +133,9 @@ class Operator:
                     self.streams += 1
                     await self.look_at_all()
                     async for kind, changed in events(answer):
-                        if kind == "changed":
+                        if kind == "changed" and not changed:
+                            await self.look_at_all()
+                        elif kind == "changed":
                             for conversation_id in changed:
                                 await self._read(conversation_id)
             await asyncio.sleep(_PAUSE)

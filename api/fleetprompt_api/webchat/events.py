@@ -1,27 +1,29 @@
 """``GET /events``: a conversation as server-sent events (WHATWG HTML §9.2), resumed by its numbers.
 
-1. The conversation is checked in a short transaction, so that a refusal is a problem document.
-2. The stream subscribes, and reads the history after that: what is committed in between is in one of the
-   two, and what is in both is told once, by its number.
+1. The stream subscribes.
+2. After that it checks the conversation and reads its history, in one short transaction and before the answer
+   begins, so that a refusal is a problem document. What is committed in between is in one of the two, and
+   what is in both is told once, by its number.
 3. It waits without any database connection for what ``Live`` hands it.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header
-from starlette.responses import StreamingResponse
 
 from fleetprompt.errors import FleetPromptError, InvalidError, NotFoundError
 from fleetprompt.webchat import conversations, messages
 from fleetprompt.webchat.access import Guest
 from fleetprompt.webchat.live import Follower, News
+from fleetprompt.webchat.models import ChatConversation, ChatMessage
 from fleetprompt.webchat.views import View, conversation_view, message_view
 from fleetprompt_api.auth import Platform
 from fleetprompt_api.state import AppState
-from fleetprompt_api.webchat.following import wait_for_news
+from fleetprompt_api.webchat.following import HeldStream, wait_for_news
 from fleetprompt_api.webchat.guests import GuestRoute, TheGuest, router
 
 routes = router(GuestRoute)
@@ -29,28 +31,30 @@ routes = router(GuestRoute)
 PING_SECONDS = 15.0
 # The stream ends this long before its token, so that a new one is fetched in time.
 _BEFORE_EXPIRY = 5.0
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+Page = tuple[ChatConversation, Sequence[ChatMessage]]
 
 
-@routes.get("/events")
+@routes.get("/events", response_class=HeldStream)
 async def follow_conversation(
     guest: TheGuest,
     platform: Platform,
     conversation_id: UUID,
     last_event_id: Annotated[str, Header(max_length=20)] = "0",
-) -> StreamingResponse:
+) -> HeldStream:
     """Everything above ``Last-Event-ID``, and then what comes."""
     if not last_event_id.isascii() or not last_event_id.isdigit():
         raise InvalidError(
             errors=[{"pointer": "#header/last-event-id", "detail": "a message's number"}]
         )
-    schema = guest.site.tenant.schema
-    platform.chat_live.check_room(schema, conversation_id)
-    async with platform.database.tenant(schema) as session:
-        await conversations.own_conversation(session, guest, conversation_id)
+    live, schema = platform.chat_live, guest.site.tenant.schema
+    live.check_room(schema, conversation_id)
     after = min(int(last_event_id), 2**62)
-    stream = _Stream(platform, guest, conversation_id, after)
-    return StreamingResponse(stream.run(), media_type="text/event-stream", headers=_HEADERS)
+    with ExitStack() as held:
+        follower = held.enter_context(live.follow(schema, conversation_id, after))
+        stream = _Stream(platform, guest, conversation_id, after)
+        first = await stream.read()
+        return HeldStream(stream.run(follower, first), held.pop_all())
 
 
 class _Stream:
@@ -61,18 +65,17 @@ class _Stream:
         self._conversation_id, self.sent = conversation_id, after
         self._status, self._agent = "open", guest.site.name
 
-    async def run(self) -> AsyncIterator[bytes]:
+    async def run(self, follower: Follower, first: Page) -> AsyncIterator[bytes]:
         """The events, until the token, the conversation or the process ends."""
-        live, schema = self._platform.chat_live, self._guest.site.tenant.schema
-        with live.follow(schema, self._conversation_id, self.sent) as follower:
-            try:
-                async for part in self._history(follower, first=True):
-                    yield part
-                async for part in self._news(follower):
-                    yield part
-            except FleetPromptError:
-                # The answer has begun; the widget comes again and is told then.
-                return
+        yield self._conversation(conversation_view(first[0]))
+        try:
+            async for part in self._history(follower, first):
+                yield part
+            async for part in self._news(follower):
+                yield part
+        except FleetPromptError:
+            # The answer has begun; the widget comes again and is told then.
+            return
 
     async def _news(self, follower: Follower) -> AsyncIterator[bytes]:
         while self._status != "erased" and not self._platform.closing.is_set():
@@ -106,22 +109,24 @@ class _Stream:
             async for part in self._history(follower):
                 yield part
 
-    async def _history(self, follower: Follower, *, first: bool = False) -> AsyncIterator[bytes]:
-        """Everything above ``sent`` as it is stored now."""
+    async def _history(self, follower: Follower, page: Page | None = None) -> AsyncIterator[bytes]:
+        """Everything above ``sent`` as it is stored now, or from ``page`` on, which was read already."""
         while True:
-            async with self._platform.database.tenant(self._guest.site.tenant.schema) as session:
-                conversation = await conversations.own_conversation(
-                    session, self._guest, self._conversation_id
-                )
-                found = await messages.history(session, conversation.id, self.sent)
-            if first:
-                yield self._conversation(conversation_view(conversation))
-                first = False
+            conversation, found = page or await self.read()
+            page = None
             for message in found:
                 yield self._message(message_view(message))
             if len(found) < messages.PAGE:
                 follower.knows(conversation.revision, self.sent)
                 return
+
+    async def read(self) -> Page:
+        """The visitor's conversation and its next messages; NotFoundError where it is no more."""
+        async with self._platform.database.tenant(self._guest.site.tenant.schema) as session:
+            conversation = await conversations.own_conversation(
+                session, self._guest, self._conversation_id
+            )
+            return conversation, await messages.history(session, conversation.id, self.sent)
 
     async def _check_site(self) -> None:
         """The site may have been switched off since."""

@@ -148,10 +148,12 @@ async def test_t38_a_token_of_another_site_or_origin_is_refused(
 async def test_t38_a_token_ends_after_15_minutes_and_the_visitor_goes_on(
     app: FastAPI, widget: Widget
 ) -> None:
+    began = system_clock()
+    platform_of(app).clock = lambda: began
     await widget.begin()
-    platform_of(app).clock = later(899)
+    platform_of(app).clock = lambda: began + timedelta(seconds=899)
     assert (await widget.post("sessions")).status_code == 200
-    platform_of(app).clock = later(901)
+    platform_of(app).clock = lambda: began + timedelta(seconds=901)
     assert problem_id(await widget.post("sessions"), 401) == "token-expired"
     found = await widget.bootstrap()
     assert found["conversation"]["id"] == widget.conversation

@@ -195,9 +195,8 @@ async def test_t10_fifty_streams_hold_no_connection_of_a_pool_of_five(
         following = [asyncio.create_task(follow(one)) for one in pages]
         for _ in pages:
             await ready.acquire()
-        started = time.monotonic()
+        # Were a connection held by each stream, none would be left for this.
         assert (await widget.say("hello")).status_code == 201
-        assert time.monotonic() - started < 5
         answers = await asyncio.gather(*(one.say("to me") for one in pages))
         assert {answer.status_code for answer in answers} == {201}
         assert await asyncio.gather(*following) == [[1]] * 50

@@ -5,12 +5,13 @@ connection is held while waiting; who is signed out meanwhile is told nothing mo
 """
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from fleetprompt.errors import FleetPromptError, UnauthenticatedError
 from fleetprompt.tenants.keys import Scope
@@ -19,50 +20,47 @@ from fleetprompt_api.auth import Platform
 from fleetprompt_api.console.guard import INBOX, Visitor, page_router
 from fleetprompt_api.session_cookie import session_token
 from fleetprompt_api.state import AppState
-from fleetprompt_api.webchat.following import wait_for_news
+from fleetprompt_api.webchat.following import HeldStream, wait_for_news
 
 routes = page_router(INBOX)
 
 _PING = 15.0  # seconds; also how soon an ended session is noticed
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @routes.get("/events")
 async def follow_inbox(
     request: Request, visitor: Visitor, platform: Platform, conversation: UUID | None = None
 ) -> Response:
-    """Every conversation's changes, or one's."""
+    """Every conversation's changes, or one's. No ids: any may have changed."""
     visitor.identity.require(Scope.WEBCHAT_READ)
     stack = ExitStack()
     watcher = stack.enter_context(platform.chat_live.watch(visitor.identity.tenant.schema))
-    events = _events(platform, request, stack, watcher, conversation)
-    return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
+    return HeldStream(_events(platform, request, watcher, conversation), stack)
 
 
 async def _events(
-    platform: AppState,
-    request: Request,
-    stack: ExitStack,
-    watcher: Watcher,
-    wanted: UUID | None,
+    platform: AppState, request: Request, watcher: Watcher, wanted: UUID | None
 ) -> AsyncIterator[bytes]:
-    with stack:
-        yield b": here\n\n"
-        while not platform.closing.is_set():
-            if not watcher.rung.is_set():
-                await wait_for_news(platform, watcher, _PING)
-            changed, typing, everything = watcher.take()
-            watcher.rung.clear()
-            if everything or (changed if wanted is None else wanted in changed):
-                yield _event("changed", changed if wanted is None else {wanted})
-            elif wanted in typing:
-                yield _event("typing", {wanted})
-            elif not changed and not typing:
-                try:
-                    await _check(platform, request)
-                except FleetPromptError:
-                    return
-                yield b": ping\n\n"
+    yield b": here\n\n"
+    checked = time.monotonic()
+    while not platform.closing.is_set():
+        await wait_for_news(platform, watcher, checked + _PING - time.monotonic())
+        changed, typing, everything = watcher.take()
+        if time.monotonic() - checked >= _PING:
+            try:
+                await _check(platform, request)
+            except FleetPromptError:
+                return
+            yield b": ping\n\n"
+            checked = time.monotonic()
+        if everything:
+            yield _event("changed", set())
+        elif wanted is None and changed:
+            yield _event("changed", changed)
+        elif wanted in changed:
+            yield _event("changed", {wanted})
+        elif wanted in typing:
+            yield _event("typing", {wanted})
 
 
 async def _check(platform: AppState, request: Request) -> None:
