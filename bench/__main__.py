@@ -14,13 +14,15 @@ from bench import (
     lake,
     retention,
     timeline,
+    webchat,
     widget,
     windows,
 )
 from bench.report import Bound, Ratio, show, show_bounds
 
 _CHOICES = (
-    *("ingest", "timeline", "retention", "directives", "widget", "windows", "digests", "dagster", "lake"),
+    *("ingest", "timeline", "retention", "directives", "widget"),
+    *("webchat", "windows", "digests", "dagster", "lake"),
     *(f"directives.{part}" for part in directives.PARTS),
     *("edge", *(f"edge.{part}" for part in edge.PARTS)),
 )
@@ -61,6 +63,10 @@ def main() -> None:
         measured += bounds
     if arguments.only in (None, "dagster"):
         bounds = dagster_grid.measure(console)
+        show_bounds(console, bounds)
+        measured += bounds
+    if arguments.only in (None, "webchat"):
+        bounds = webchat.measure(console, arguments.seconds)
         show_bounds(console, bounds)
         measured += bounds
     if arguments.only is None or arguments.only.startswith("edge"):
