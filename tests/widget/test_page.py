@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.doubles.webchat_api import WebchatApi
+from tests.doubles.webchat_api import SITE_KEY, WebchatApi
 from tests.widget.shop import (
     Shop,
     agree,
@@ -230,7 +230,7 @@ def test_trap_30_the_chat_goes_on_when_the_page_is_replaced(visit: Visit, api: W
     expect(field(page)).to_have_value("half a sen")
 
 
-def test_trap_31_the_snippet_pasted_twice_is_one_chat(
+def test_trap_31_the_snippet_pasted_twice_is_one_chat_and_two_sites_are_two(
     visit: Visit, api: WebchatApi, shop: Shop
 ) -> None:
     shop.snippets = 2
@@ -238,6 +238,11 @@ def test_trap_31_the_snippet_pasted_twice_is_one_chat(
     begin(page)
     assert page.locator("fleetprompt-chat").count() == 1
     assert api.texts() == ["Do you ship to Iceland?"]
+    shop.body += shop.snippet.replace(SITE_KEY, "fp_pub_another")
+    page.reload()
+    expect(page.locator("fleetprompt-chat")).to_have_count(2)
+    keys = page.locator("fleetprompt-chat").evaluate_all("all => all.map(one => one.id)")
+    assert set(keys) == {f"fleetprompt-chat{key}" for key in (SITE_KEY, "fp_pub_another")}
 
 
 def test_only_the_pages_language_is_loaded(visit: Visit, api: WebchatApi, shop: Shop) -> None:
