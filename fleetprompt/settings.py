@@ -224,6 +224,13 @@ class Settings(BaseSettings):
         default="https://oauth2.googleapis.com/token",
         description="Where Google gives tokens to service accounts: the `token_uri` that keys must name.",
     )
+    runbooks_url: str | None = Field(
+        default=None,
+        description=(
+            "Where the folder `docs/operator/runbooks` is published, for links in checks and alerts. "
+            "Unset: its path in the source tree."
+        ),
+    )
     operations_tenant: str = Field(
         default="operations",
         description="Slug of the operator's own tenant, which holds the platform's activity.",

@@ -138,6 +138,7 @@ AnyDirectiveType = DirectiveType[Any]
 # Nouns of the platform that offer directive types; packages are found in their folder.
 _PLATFORM_MODULES = (
     "fleetprompt.directives.approvals.notices.handlers",
+    "fleetprompt.health.alerts",
     "fleetprompt.packages.handlers",
     "fleetprompt.signals.replays.handlers",
     "fleetprompt.webchat.handlers",

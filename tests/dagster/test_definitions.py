@@ -62,6 +62,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "conversations": ("conversations", "MultiPartitionsDefinition", ["signal_store"]),
         "daily_digest": ("digests", "MultiPartitionsDefinition", ["schedule_slots", "signals"]),
         "directive_queue": ("directives", "NoneType", []),
+        "platform_health": ("health", "NoneType", []),
         "retention": ("maintenance", "NoneType", []),
         "table_sizes": ("maintenance", "NoneType", []),
     }
@@ -69,6 +70,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
     ) == [
         "directive_queue:no_directive_is_stuck",
+        "platform_health:platform_is_well",
         "schedule_slots:every_digest_is_on_time",
         "signal_store:dedupe_keys_are_unique",
         "signal_store:no_day_stays_stale",
@@ -90,6 +92,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
     }
     assert {sensor.name: sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {
         "due_directives": 2,
+        "operators": 30,
         "silent_connectors": 30,
         "stale_days": 30,
         "tenant_partitions": 15,

@@ -12,6 +12,7 @@ from fleetprompt_dagster.defs.signals.assets import signals
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.partitions import local_dates, utc_days_of_local_date
 from fleetprompt_dagster.resources import PlatformResource
+from fleetprompt_dagster.runbooks import runbook
 
 _PLANNED_TOO_LONG = timedelta(minutes=15)
 _REQUESTED_TOO_LONG = timedelta(hours=1)
@@ -48,6 +49,7 @@ schedule_slots = dg.AssetSpec(
 
 @dg.asset_check(
     asset=schedule_slots.key,
+    metadata=runbook("every_digest_is_on_time"),
     description=(
         "Every tenant's digest of the last two days was sent or skipped on purpose, and none waits. To "
         "recover: see each installation's page for its last error; check that the daemon and the schedule "

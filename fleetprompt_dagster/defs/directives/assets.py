@@ -7,6 +7,7 @@ import dagster as dg
 from fleetprompt.directives.due import peek
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.resources import PlatformResource
+from fleetprompt_dagster.runbooks import runbook
 
 _STUCK_AFTER = timedelta(minutes=5)
 
@@ -25,6 +26,7 @@ directive_queue = dg.AssetSpec(
 
 @dg.asset_check(
     asset=directive_queue.key,
+    metadata=runbook("no_directive_is_stuck"),
     description=(
         "No directive of the platform's has been due for more than five minutes. To recover: see that "
         "the sensor `due_directives` and the daemon run, and what the last drain's log says."

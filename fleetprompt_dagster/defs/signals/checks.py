@@ -10,6 +10,7 @@ from fleetprompt.tenants.service import Tenant, active_tenants
 from fleetprompt_dagster.defs.signals.assets import signal_store
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
+from fleetprompt_dagster.runbooks import runbook
 
 # Days looked at, today included.
 LOOK_BACK = 7
@@ -33,6 +34,7 @@ def _tenants(opened: OpenPlatform) -> list[Tenant]:
 
 @dg.asset_check(
     asset=signal_store.key,
+    metadata=runbook("signals_match_postgresql"),
     description=(
         "The last seven days' files hold as many signals as PostgreSQL, for every tenant. Days that "
         "wait to be written again are not counted. To recover: materialise the days named here."
@@ -78,6 +80,7 @@ def signals_match_postgresql(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=signal_store.key,
+    metadata=runbook("dedupe_keys_are_unique"),
     description=(
         "No tenant has two signals with one dedupe key in the last seven days. To recover: see which "
         "producer wrote past ingest; ingest and the platform's own signals go through `signal_keys`."
@@ -112,6 +115,7 @@ def dedupe_keys_are_unique(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=signal_store.key,
+    metadata=runbook("no_day_stays_stale"),
     description=(
         "No day waits too long to be written again. To recover: see the failed runs of "
         "`rebuild_stale_days` for why, and that the sensor `stale_days` is on."

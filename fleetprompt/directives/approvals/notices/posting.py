@@ -82,9 +82,16 @@ def lease_of(entry: ledger.Claimed) -> ledger.Lease | None:
 
 
 async def post(
-    context: HandlerContext, letter: Letter, url: WebhookUrl, lease: ledger.Lease
+    context: HandlerContext,
+    letter: Letter,
+    url: WebhookUrl,
+    lease: ledger.Lease,
+    told: NewSignal | None = None,
 ) -> None:
-    """Send it and record what became of it; raises unless it was posted."""
+    """Send it and record what became of it; raises unless it was posted.
+
+    ``told`` is the signal that tells of it; unset, that an approval was notified.
+    """
     message = WebhookMessage(
         text=letter.text,
         channel=letter.channel,
@@ -95,7 +102,7 @@ async def post(
     outcome = await post_webhook(context.http, url, message)
     for pause in (*_PAUSES, None):
         try:
-            await _record(context, letter, lease, outcome)
+            await _record(context, letter, lease, outcome, told or _notified(context, letter))
             break
         except (DatabaseUnavailableError, OverloadedError):
             if pause is None:
@@ -111,9 +118,12 @@ async def post(
 
 
 async def _record(
-    context: HandlerContext, letter: Letter, lease: ledger.Lease, outcome: Outcome
+    context: HandlerContext,
+    letter: Letter,
+    lease: ledger.Lease,
+    outcome: Outcome,
+    told: NewSignal,
 ) -> None:
-    directive = context.directive
     async with context.database.tenant(context.tenant.schema) as session:
         await ledger.settle(
             session,
@@ -124,22 +134,23 @@ async def _record(
             retry_in=outcome.retry_after_seconds if outcome.state == "retryable" else None,
             remote_id=outcome.remote_id,
         )
-        if outcome.state != "posted":
-            return
-        approval_id = directive.params.get("approval_id")
-        await emit(
-            session,
-            NewSignal(
-                type="approval.notified",
-                subject_type=None if approval_id is None else "approval",
-                subject_id=approval_id,
-                correlation_id=directive.correlation_id,
-                causation_id=f"directive:{directive.id}",
-                dedupe_key=f"approval.notified:{directive.id}",
-                data={
-                    "notice": directive.params["notice"],
-                    "destination": letter.destination,
-                    "sha256": letter.sha256,
-                },
-            ),
-        )
+        if outcome.state == "posted":
+            await emit(session, told)
+
+
+def _notified(context: HandlerContext, letter: Letter) -> NewSignal:
+    directive = context.directive
+    approval_id = directive.params.get("approval_id")
+    return NewSignal(
+        type="approval.notified",
+        subject_type=None if approval_id is None else "approval",
+        subject_id=approval_id,
+        correlation_id=directive.correlation_id,
+        causation_id=f"directive:{directive.id}",
+        dedupe_key=f"approval.notified:{directive.id}",
+        data={
+            "notice": directive.params["notice"],
+            "destination": letter.destination,
+            "sha256": letter.sha256,
+        },
+    )

@@ -1,0 +1,1 @@
+"""Whether the platform is well, and telling its operators when it is not."""
