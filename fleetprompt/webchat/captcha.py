@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.http import OutboundClient, OutboundError
+from fleetprompt.packages.service import note_trouble
 from fleetprompt.settings import Settings
 from fleetprompt.vault.cipher import SealError
 from fleetprompt.vault.service import Vault
@@ -23,6 +24,7 @@ from fleetprompt.webchat.tenant_settings import CaptchaVendor
 ANSWER_LIMIT = 8192  # characters; hCaptcha's answers have a few thousand
 PREFIX = "captcha:"
 _DEADLINE_SECONDS = 5.0
+_UNKNOWN_THERE = "The CAPTCHA's vendor does not know what is stored here. Connect the secret that belongs to the site key."
 
 Verdict = Literal["holds", "refused", "bad_secret", "unreachable"]
 
@@ -93,10 +95,11 @@ def offered(site: Site) -> dict[str, str] | None:
 async def vouched(guest: Guest, client: OutboundClient, vault: Vault, settings: Settings) -> Guest:
     """The guest as its site's CAPTCHA sees it; asked outside of any transaction, and only with an answer.
 
-    A vendor that cannot be reached says nothing: the visitor is then asked for work, as without it.
+    A vendor that cannot be reached says nothing: the visitor is then asked for work, as without it. A
+    secret that the vendor does not know shows on the installation.
     """
-    vendor = guest.site.chat.settings.captcha_vendor
-    secret_id = guest.site.chat.settings.captcha_credential_id
+    chat = guest.site.chat
+    vendor, secret_id = chat.settings.captcha_vendor, chat.settings.captcha_credential_id
     answer = guest.answer or ""
     if vendor is None or secret_id is None or not answer.startswith(PREFIX):
         return guest
@@ -106,6 +109,9 @@ async def vouched(guest: Guest, client: OutboundClient, vault: Vault, settings: 
         return guest
     captcha: Captcha = Siteverify(client, vendor_url(settings, vendor))
     verdict = await captcha.check(secret.reveal(), answer.removeprefix(PREFIX))
+    if verdict == "bad_secret" and chat.installation_id is not None:
+        async with vault.database.tenant(guest.site.tenant.schema) as session:
+            await note_trouble(session, chat.installation_id, "auth", _UNKNOWN_THERE)
     return replace(guest, solved=verdict == "holds")
 
 

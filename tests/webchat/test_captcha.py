@@ -68,6 +68,19 @@ async def test_an_answer_that_the_vendor_confirms_counts_once_instead_of_work(
     assert not await come(chat, visitor, f"{PREFIX}third")
 
 
+async def test_a_secret_that_the_vendor_does_not_know_shows_on_the_installation(
+    chat: Chat, vendor: CaptchaVendor
+) -> None:
+    installation = await chat.installed(captcha="turnstile", captcha_site_key="0x4AAA_public")
+    await chat.connect_kind(installation.id, "captcha", "another-one")
+    site = await chat.site(limits={"free_sessions_per_address_hour": 0})
+    vendor.answers = {"first"}
+    assert not await come(chat, Visitor(chat.database, site), f"{PREFIX}first")
+    found = await chat.installation(installation.id)
+    assert (found.state, found.last_error_kind) == ("degraded", "auth")
+    assert "Connect the secret" in str(found.last_error)
+
+
 async def test_without_a_captcha_nobody_is_asked_and_no_such_answer_counts(
     chat: Chat, vendor: CaptchaVendor
 ) -> None:

@@ -1,4 +1,4 @@
-"""The package website_chat: what was approved is forgotten with the conversation that it belonged to."""
+"""The package website_chat: forgetting what was approved about a conversation, and finding days."""
 
 from fleetprompt.db.migrations import op
 
@@ -24,7 +24,17 @@ DO $do$ BEGIN
 END $do$
 """
 
+# A day's figures are counted from what was said, begun and ended on it. Messages come in the order of their
+# times, so that the smallest of indexes finds a day's.
+DAYS = """
+CREATE INDEX website_chat_messages_time ON website_chat_messages USING brin (inserted_at);
+CREATE INDEX website_chat_conversations_begun ON website_chat_conversations (inserted_at);
+CREATE INDEX website_chat_conversations_ended ON website_chat_conversations (closed_at)
+    WHERE closed_at IS NOT NULL;
+"""
+
 
 def upgrade() -> None:
-    """Create the function."""
-    op.execute(FORGET)
+    """Create the function and the indexes."""
+    for part in (FORGET, DAYS):
+        op.execute(part)
