@@ -20,6 +20,7 @@ from fleetprompt.outbound import ledger
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.transports.mattermost import ways
 from fleetprompt.packages.digest import run as digest_run
+from fleetprompt.packages.mattermost_daily_ops_digest import run as mattermost_run
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN, DigestParams
 from fleetprompt.packages.mattermost_daily_ops_digest.run import run_digest
 from tests.doubles.mattermost import RunningMattermost
@@ -124,7 +125,7 @@ async def test_a_worker_that_dies_after_its_last_attempt_posted_is_no_failed_dig
             text("UPDATE directives SET max_attempts = 1, changed_by = 't' WHERE id = :id"),
             {"id": directive.id},
         )
-    await crash_at(platform, monkeypatch, "end", "before")
+    await crash_at(platform, monkeypatch, "end", "after")
     await platform.work()
     assert (await platform.directive(directive.id)).state == "unknown"
     assert len(mattermost.posts) == 1
@@ -146,7 +147,7 @@ async def crash_at(
         "sending": (ledger, "begin_sending"),
         "post": (ways, "post_webhook"),
         "record": (ledger, "settle"),
-        "end": (digest_run, "keep_also"),
+        "end": (mattermost_run, "send_digest"),
     }[name]
     original = getattr(owner, attribute)
 
@@ -174,7 +175,7 @@ async def crash_at(
         ("post", "after", "unknown", "unknown", 1),
         ("record", "before", "unknown", "unknown", 1),
         ("record", "after", "unknown", "unknown", 1),
-        ("end", "before", "succeeded", "posted", 1),
+        ("end", "after", "succeeded", "posted", 1),
     ],
 )
 async def test_dying_at_any_point_never_posts_twice(

@@ -1,18 +1,29 @@
 """Slots of the digest: when they run, which windows they tell of, what editing changes."""
 
 import itertools
-from datetime import timedelta
+import re
+from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
 from fleetprompt.directives import service as directives
 from fleetprompt.executions import service as executions
+from fleetprompt.ids import new_id
+from fleetprompt.packages.digest import wording
+from fleetprompt.packages.digest.kind import DigestKind
+from fleetprompt.packages.email_daily_digest.requests import KIND as EMAIL
+from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND as MATTERMOST
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
 from fleetprompt.packages.scheduling import keep_filled, request_slots
 from fleetprompt.schedules import slots as schedule_slots
+from fleetprompt.tenants.service import Tenant
 from tests.doubles.mattermost import RunningMattermost
 from tests.packages.installed import ADMIN, Platform, connected
+
+UTC = ZoneInfo("UTC")
 
 
 async def test_a_slot_runs_with_its_own_window_and_the_next_one_continues_it(
@@ -118,6 +129,67 @@ async def test_editing_the_time_after_todays_digest_posts_no_second_one_today(
     platform.now = first.due_at + timedelta(hours=14)
     assert await request(platform) == []
     assert len(mattermost.posts) == 1
+
+
+async def test_after_a_month_of_pause_one_digest_comes_of_one_day_and_says_since_when(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 25."""
+    installation = await connected(platform, mattermost, timezone="UTC", schedule_time="09:00")
+    first = (await platform.slots())[0]
+    platform.now = first.due_at + timedelta(minutes=1)
+    await request(platform)
+    await platform.work()
+    await platform.configure(installation.id, enabled=False)
+    platform.now += timedelta(days=30)
+    await platform.configure(installation.id, enabled=True)
+    again = [slot for slot in await platform.slots() if slot.state == "planned"]
+    platform.now = again[0].due_at + timedelta(minutes=1)
+    await request(platform)
+    await platform.work()
+    assert [slot.state for slot in await platform.slots()].count("done") == 2
+    assert again[0].window_end - again[0].window_start == timedelta(hours=24)
+    before, after = mattermost.posts
+    assert "no digest since" not in before.message
+    assert f"no digest since {wording.day(first.due_at, UTC, year=True)} 09:00" in after.message
+
+
+def test_trap_21_the_key_of_a_message_is_its_day_whatever_else_changes() -> None:
+    """And another one for each kind of digest, each run by hand and each test."""
+    tenant, installation_id, execution_id = Tenant(new_id(), "acme", "org_acme"), new_id(), new_id()
+    start = datetime(2026, 3, 7, 9, tzinfo=UTC)
+
+    def key(kind: DigestKind, hours: int, **which: Any) -> str:
+        window = {"start": start, "end": start + timedelta(hours=hours)}
+        params = kind.digest.model_validate(
+            {"installation_id": installation_id, "window": window, **which}
+        )
+        return params.dedupe_key(tenant)
+
+    daily = {"trigger": "scheduled", "local_date": date(2026, 3, 8)}
+    manual = {"trigger": "manual", "execution_id": execution_id}
+    kinds = (MATTERMOST, EMAIL)
+    for kind in kinds:
+        assert key(kind, 23, **daily) == key(kind, 24, **daily)
+    tests = [
+        kind.trial(installation_id=installation_id, execution_id=execution_id) for kind in kinds
+    ]
+    keys = [key(kind, 24, **which) for kind in kinds for which in (daily, manual)]
+    keys += [test.dedupe_key(tenant) for test in tests]
+    assert len(set(keys)) == 6
+
+
+def test_trap_23_no_iteration_over_cron_expressions_decides_when_a_digest_is_sent(
+    repository: Path,
+) -> None:
+    imported = {
+        name.split(".")[0]
+        for folder in ("fleetprompt", "fleetprompt_dagster", "api/fleetprompt_api")
+        for path in (repository / folder).rglob("*.py")
+        for name in re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+    }
+    assert "zoneinfo" in imported
+    assert imported.isdisjoint({"croniter", "cronsim", "apscheduler"})
 
 
 async def test_slots_are_kept_filled_and_a_cancelled_ones_is_closed(

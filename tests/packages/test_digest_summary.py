@@ -12,11 +12,11 @@ from sqlalchemy import select
 from fleetprompt.directives.outcomes import DirectiveOutcome
 from fleetprompt.executions.models import Execution
 from fleetprompt.llm.models import LlmDay
-from fleetprompt.packages.digest import run as digest_run
 from fleetprompt.packages.digest.facts import facts_from_rows
 from fleetprompt.packages.digest.render import SUMMARY_LIMIT
 from fleetprompt.packages.digest.rows import ErrorGroup, TypeCount
 from fleetprompt.packages.digest.summary import Fact, objection_to, told_facts
+from fleetprompt.packages.mattermost_daily_ops_digest import run as mattermost_run
 from fleetprompt.signals.emit import NewSignal, emit
 from tests.doubles.llm import KEY, MODEL, Answer, Model, failing, running_model, saying
 from tests.doubles.mattermost import RunningMattermost
@@ -208,7 +208,7 @@ async def test_trap_40_an_attempt_after_a_death_has_the_same_summary_and_pays_no
     await happened(platform)
     _, execution = await platform.run_now(installation.id)
     with monkeypatch.context() as patch:
-        patch.setattr(digest_run, "tell", dies)
+        patch.setattr(mattermost_run, "open_way", dies)
         with pytest.raises(Died):
             await platform.work()
     model.answer = saying("Another text about 2 signals.", tokens=(1, 1))

@@ -68,6 +68,14 @@ def earlier(params: DigestParams, kept: Sequence[Kept]) -> Previous:
     )
 
 
+def last_told(params: DigestParams, kept: Sequence[Kept]) -> datetime | None:
+    """Where the last scheduled digest ended, if this scheduled one does not continue it, as after a pause."""
+    if params.trigger != "scheduled" or not kept:
+        return None
+    ended = Past.from_json(kept[-1]).window.end
+    return ended if ended < params.window.start else None
+
+
 def bars(collected: Collected, config: DigestConfig, kept: Sequence[Kept]) -> list[Bar]:
     """This digest's figures after those of the digests before it, else of the window before."""
     facts = collected.facts

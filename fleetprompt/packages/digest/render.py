@@ -63,15 +63,17 @@ def render(
     links: Links,
     record: DeliveryRecord | None = None,
     summary: str | None = None,
+    last_told: datetime | None = None,
 ) -> DigestText:
     """The text for these facts: equal arguments, equal bytes.
 
-    ``summary`` is a language model's, already held against the facts (``summary.py``).
+    ``summary`` is a language model's, already held against the facts (``summary.py``). ``last_told`` is
+    where the digest before ended, if this window does not continue it.
     """
     tenant = plain(tenant_name, NAME_LIMIT)
     told = plain(summary, SUMMARY_LIMIT) if summary else None
     delivered = record or DeliveryRecord()
-    writer = _Writer(facts, config, window, zone, tenant, links, delivered, told)
+    writer = _Writer(facts, config, window, zone, tenant, links, delivered, told, last_told)
     lines = next(found for found in writer.layouts() if _fits(found, config.max_lines))
     text = "\n".join(lines)
     totals = facts.totals
@@ -108,6 +110,7 @@ class _Writer:
     links: Links
     record: DeliveryRecord
     summary: str | None
+    last_told: datetime | None
 
     @property
     def trend(self) -> Trend:
@@ -255,6 +258,8 @@ class _Writer:
 
     def _window_line(self) -> str:
         parts = [wording.span(self.window, self.zone)]
+        if self.last_told:
+            parts.append(f"no digest since {self._moment(self.last_told, year=True)}")
         if self.facts.previous:
             against = "(+/−) against the window before"
             known = self.trend.usual("signals")

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import select
 
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.executions import service as executions
 from fleetprompt.packages.digest.collect import collect
 from fleetprompt.packages.digest.config import DigestConfig
 from fleetprompt.packages.digest.delivery_record import delivery_record
 from fleetprompt.packages.digest.kind import DigestKind
-from fleetprompt.packages.digest.memory import bars, earlier, kept_before, kept_of
+from fleetprompt.packages.digest.memory import bars, earlier, kept_before, kept_of, last_told
 from fleetprompt.packages.digest.params import DigestParams
 from fleetprompt.packages.digest.render import DigestText, render
 from fleetprompt.packages.digest.story import Story, settle_slot, tell
@@ -52,14 +53,21 @@ async def send_digest(
         told["ledger_state"] = "skipped_empty"
     else:
         told |= await send(text)
-    await keep_also(context, **told)
+    # Committed with the end of the attempt.
+    context.execution.result = {**await _kept(context), **told}
     return told
 
 
 async def keep_also(context: HandlerContext, **told: Any) -> None:
     """Add to what this attempt or an earlier one kept, such as the text."""
-    kept = await context.execution.kept() or {}
-    await context.execution.keep({**kept, **told})
+    await context.execution.keep({**await _kept(context), **told})
+
+
+async def _kept(context: HandlerContext) -> dict[str, Any]:
+    """What this attempt kept, else what an earlier one did."""
+    if context.execution.result is None and context.directive.attempt > 1:
+        return await context.execution.kept() or {}
+    return context.execution.result or {}
 
 
 async def tenant_name(context: HandlerContext) -> str:
@@ -75,22 +83,10 @@ async def _written(
     context: HandlerContext, kind: DigestKind, params: DigestParams, config: DigestConfig
 ) -> DigestText:
     """The text: an earlier attempt's if there is one, else written now and kept at once."""
-    kept = await context.execution.kept() or {}
+    kept = await _kept(context)
     if "text" in kept:
-        text = DigestText.from_json(kept)
-    else:
-        text = await _write(context, kind, params, config)
-    async with context.database.tenant(context.tenant.schema) as session:
-        await tell(
-            session,
-            f"{kind.transport}.digest.generated",
-            Story.of(context.directive, params),
-            sha256=text.sha256,
-            line_count=text.line_count,
-            counts=dict(text.counts),
-            empty=text.empty,
-        )
-    return text
+        return DigestText.from_json(kept)
+    return await _write(context, kind, params, config)
 
 
 async def _write(
@@ -100,7 +96,7 @@ async def _write(
     async with context.database.tenant(context.tenant.schema) as session:
         kept = await kept_before(session, kind, params.installation_id, window.start)
         delivered = await delivery_record(session, params.installation_id, window.end)
-    async with context.database.tenant(context.tenant.schema) as session:
+        # Nothing was written in this transaction, so it does not hold the horizon.
         collected = await collect(session, window, earlier(params, kept))
     tenant = await tenant_name(context)
     links = Links(
@@ -111,7 +107,15 @@ async def _write(
     )
     summary = await summarise(context, config, collected.facts)
     text = render(
-        collected.facts, config, window, config.zone, tenant, links, delivered, summary.text
+        collected.facts,
+        config,
+        window,
+        config.zone,
+        tenant,
+        links,
+        delivered,
+        summary.text,
+        last_told(params, kept),
     )
     result = {
         "trigger": params.trigger,
@@ -124,8 +128,24 @@ async def _write(
         **text.as_json(),
         "ledger_state": "planned",
     }
-    await keep_with_cost(context, result, summary.usage)
-    await context.execution.log(
-        "info", "digest written", lines=text.line_count, sha256=text.sha256, **text.counts
-    )
+    async with context.database.tenant(context.tenant.schema) as session:
+        await keep_with_cost(session, context.execution, result, summary.usage)
+        await executions.log(
+            session,
+            context.execution.id,
+            "info",
+            "digest written",
+            lines=text.line_count,
+            sha256=text.sha256,
+            **text.counts,
+        )
+        await tell(
+            session,
+            f"{kind.transport}.digest.generated",
+            Story.of(context.directive, params),
+            sha256=text.sha256,
+            line_count=text.line_count,
+            counts=dict(text.counts),
+            empty=text.empty,
+        )
     return text

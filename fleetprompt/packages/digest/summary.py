@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.executions import service as executions
 from fleetprompt.executions.models import Execution
+from fleetprompt.executions.running import RunningExecution
 from fleetprompt.llm import Completion, Message, Usage, complete, configured
 from fleetprompt.packages.digest.config import DigestConfig
 from fleetprompt.packages.digest.facts import DigestFacts
@@ -102,22 +104,23 @@ async def summarise(context: HandlerContext, config: DigestConfig, facts: Digest
     return summary
 
 
-async def keep_with_cost(context: HandlerContext, result: dict[str, Any], usage: Usage) -> None:
-    """Commit the digest's text and what its summary cost together: an attempt after this pays nothing."""
-    context.execution.result = result
-    async with context.database.tenant(context.tenant.schema) as session:
-        await executions.keep_result(session, context.execution.id, result)
-        if usage != Usage():
-            row = Execution
-            await session.execute(
-                update(row)
-                .where(row.id == context.execution.id)
-                .values(
-                    cost_usd=func.coalesce(row.cost_usd, 0) + usage.dollars,
-                    tokens_in=func.coalesce(row.tokens_in, 0) + usage.tokens_in,
-                    tokens_out=func.coalesce(row.tokens_out, 0) + usage.tokens_out,
-                )
+async def keep_with_cost(
+    session: AsyncSession, execution: RunningExecution, result: dict[str, Any], usage: Usage
+) -> None:
+    """Keep the digest's text and what its summary cost together: an attempt after this pays nothing."""
+    execution.result = result
+    await executions.keep_result(session, execution.id, result)
+    if usage != Usage():
+        row = Execution
+        await session.execute(
+            update(row)
+            .where(row.id == execution.id)
+            .values(
+                cost_usd=func.coalesce(row.cost_usd, 0) + usage.dollars,
+                tokens_in=func.coalesce(row.tokens_in, 0) + usage.tokens_in,
+                tokens_out=func.coalesce(row.tokens_out, 0) + usage.tokens_out,
             )
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ _SURFACES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "webchat.escalation.created": ("escalation", "escalations"),
         "webchat.escalation.failed": ("escalation failed", "escalations failed"),
     },
-    "Connectors": {"connector.error": ("error", "errors")},
+    "Connectors": {
+        "connector.silent": ("fell silent", "fell silent"),
+        "connector.error": ("error", "errors"),
+    },
 }
 # Told along with them, by no figure of their own: steps in between, and signs of life.
 _IN_BETWEEN = (
