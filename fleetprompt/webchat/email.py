@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, StringConstraints
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
@@ -51,11 +51,13 @@ SEND = "email.send"
 SETTLE = "webchat.escalation_settle"
 PROVIDER = "email"
 _SHOWN = 2000  # characters of the first message
+_SENDING = ":send"  # the end of the key of an escalation's mail by a connector
+_ASKED = text("SELECT 1 FROM directives WHERE idempotency_key = :key")
 
 
-def _usable(text: str) -> str:
-    address(text)
-    return text
+def _usable(given: str) -> str:
+    address(given)
+    return given
 
 
 Address = Annotated[str, StringConstraints(max_length=254), AfterValidator(_usable)]
@@ -106,30 +108,37 @@ async def escalate_by_email(
         if holding.contact:
             who = conversation.visitor_name or conversation.visitor_email
         mail = _written(site.name, who, first, conversation_link(context, conversation))
-        if chat.email_via == "connector":
+        asked = None
+        if await _way(session, context, params, chat) == "connector":
             asked = await _ask_connector(session, context, params, chat, mail)
-    if chat.email_via == "connector":
+    if asked is not None:
         await notify_directives(context.database)
         return {"sent": False, "email_directive_id": str(asked.id)}
     await _submit(context, params, chat, mail)
     return {"sent": True, "to": params.to}
 
 
+async def _way(
+    session: AsyncSession,
+    context: HandlerContext,
+    params: EmailEscalationParams,
+    chat: ChatSettings,
+) -> Literal["smtp", "connector"]:
+    """As it was begun, else as it is set: a mail that may have gone one way never goes the other as well."""
+    key = email_key(context.tenant, params.conversation_id, params.to)
+    if await session.scalar(_ASKED, {"key": f"{key}{_SENDING}"}):
+        return "connector"
+    return "smtp" if await ledger.find(session, key) is not None else chat.email_via
+
+
 async def settle_by_connector(context: HandlerContext, params: SettleParams) -> dict[str, Any]:
     """End the escalation that a connector's mail belongs to; told once."""
     async with context.database.tenant(context.tenant.schema) as session:
         mail = await session.get(Directive, params.email_directive_id)
-        _, _, asking = (mail.causation_id or "").rpartition("directive:") if mail else ("", "", "")
-        escalation = await session.get(Directive, UUID(asking)) if asking else None
-        if (
-            mail is None
-            or mail.type != SEND
-            or escalation is None
-            or escalation.type != ESCALATE_TO_EMAIL
-        ):
-            return {
-                "escalation_id": None
-            }  # somebody's own mail, told under the conversation's story
+        escalation = None if mail is None else await _escalation_of(session, mail)
+        if mail is None or escalation is None:
+            # Somebody's own mail, told as part of the conversation's story.
+            return {"escalation_id": None}
         if params.outcome == "sent":
             await tell_outcome(session, escalation, "notified", destination=escalation.params["to"])
         else:
@@ -142,6 +151,19 @@ async def settle_by_connector(context: HandlerContext, params: SettleParams) -> 
                 error_message=mail.error_message or "The connector did not send the mail.",
             )
     return {"escalation_id": str(escalation.id), "outcome": params.outcome}
+
+
+async def _escalation_of(session: AsyncSession, mail: Directive) -> Directive | None:
+    """The escalation that asked for this mail; its key is the mail's without the end."""
+    if mail.type != SEND or not mail.idempotency_key.endswith(_SENDING):
+        return None
+    found: Directive | None = await session.scalar(
+        select(Directive).where(
+            Directive.type == ESCALATE_TO_EMAIL,
+            Directive.idempotency_key == mail.idempotency_key.removesuffix(_SENDING),
+        )
+    )
+    return found
 
 
 def _written(site: str, who: str | None, first: str | None, link: str) -> _Mail:
@@ -165,7 +187,7 @@ async def _ask_connector(
     """The one ``email.send`` of this escalation, as it was asked for first."""
     if chat.connector_id is None:
         raise DirectiveFailed("validation", "No connector is chosen that sends mail of the chat.")
-    key = f"{email_key(context.tenant, params.conversation_id, params.to)}:send"
+    key = f"{email_key(context.tenant, params.conversation_id, params.to)}{_SENDING}"
     known: Directive | None = await session.scalar(
         select(Directive).where(Directive.idempotency_key == key)
     )

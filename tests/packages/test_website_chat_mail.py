@@ -10,6 +10,8 @@ from fleetprompt.connectors.models import Connector
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.models import Directive
 from fleetprompt.ids import new_id
+from fleetprompt.outbound import ledger
+from fleetprompt.outbound.ledger import Intent
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.webchat.escalation import ESCALATE_TO_EMAIL
@@ -148,6 +150,30 @@ async def test_by_a_connector_one_mail_is_asked_for_and_its_word_ends_the_escala
     assert told["directive_id"] == str(await _escalation(chat))
     await chat.replay(f"email.outbound.{outcome}")
     assert len(await chat.told(f"webchat.escalation.{word}")) == 1
+
+
+async def test_a_mail_that_may_have_gone_one_way_never_goes_the_other(
+    chat: Chat, smtp: MailServer
+) -> None:
+    """Whoever changes the way in between: the worker died while the mail server was spoken to."""
+    installation = await chat.installed(smtp=smtp)
+    visitor = await chat.visitor(await chat.site())
+    await visitor.say("hello")
+    async with chat.database.tenant(chat.tenant.schema) as session:
+        key = f"webchat_email_escalation:{chat.tenant.slug}:{visitor.conversation}:{TEAM}"
+        claimed = await ledger.plan_and_claim(session, Intent(key, "email", TEAM, "0" * 64))
+        assert claimed.lease is not None
+        await ledger.begin_sending(session, claimed.lease)
+    connector = await _connector(chat)
+    await chat.configure(
+        installation.id, email_to=[TEAM], email_via="connector", connector_id=str(connector)
+    )
+    await chat.hours_pass()
+    await settled(chat)
+    assert await chat.counted("email.send") == 0
+    assert smtp.mails == []
+    (failed,) = await chat.told("webchat.escalation.failed")
+    assert failed["state"] == "unknown"
 
 
 async def test_a_connector_that_was_revoked_fails_the_escalation(chat: Chat) -> None:
