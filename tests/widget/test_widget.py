@@ -92,3 +92,17 @@ def test_the_versions_are_exact_and_the_lock_names_no_registry() -> None:
     assert "http" not in lock
     locked = json.loads(lock)["packages"]
     assert all("integrity" in entry for path, entry in locked.items() if path)
+
+
+def test_no_name_that_the_build_shortens_is_sent_stored_or_called_from_outside() -> None:
+    built = re.search(r'PRIVATE =\s+"([^"]+)"', (WIDGET / "build.mjs").read_text())
+    assert built is not None
+    contract = (WIDGET.parent / "docs/reference/webchat-api.md").read_text()
+    sent = set(re.findall(r'"(\w+)":?[,} ]', contract))
+    assert {"client_message_id", "visitor", "last_seq"} <= sent
+    sources = "".join((WIDGET / f"src/{name}.ts").read_text() for name in ("kept", "outbox"))
+    kept = re.findall(r"export interface (?:Kept|Waiting|Contact) \{(.*?)\n\}", sources, re.DOTALL)
+    stored = set(re.findall(r"readonly (\w+)\??:", "".join(kept)))
+    assert {"outbox", "refusal", "email", "seq"} <= stored
+    called = {"open", "close", "toggle", "reset", "resume", "identify", "happening", "id"}
+    assert set(built[1].split()) & (sent | stored | called) == set()
