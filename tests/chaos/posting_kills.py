@@ -70,9 +70,9 @@ class Outcome:
 
 
 class Forks:
-    """The process that forks workers."""
+    """The process that forks workers; ``further`` is added to its environment."""
 
-    def __init__(self, settings: Settings, owner_url: str) -> None:
+    def __init__(self, settings: Settings, owner_url: str, **further: str) -> None:
         key = settings.master_key
         environment = {
             **os.environ,
@@ -84,6 +84,7 @@ class Forks:
             "FLEETPROMPT_ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]',
             "FLEETPROMPT_ALLOW_PLAIN_HTTP": "true",
             "FLEETPROMPT_ABSENCE_SECONDS": str(PATIENCE),
+            **further,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.posting_worker"],
