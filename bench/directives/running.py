@@ -4,13 +4,12 @@ import contextlib
 import io
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 import psycopg
-from pydantic import SecretStr
 from rich.console import Console
 
 from bench.platform import Bench
@@ -26,34 +25,46 @@ _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 @dataclass(frozen=True)
 class Run:
-    """A Dagster run; ``ended_at`` in seconds since 1970, unset while it lives."""
+    """A Dagster run; times in seconds since 1970, ``ended_at`` unset while it lives."""
 
     id: str
     status: str
+    created_at: float
     ended_at: float | None
 
 
 @dataclass(frozen=True)
+class Partitions:
+    """How many keys an asset's grid has, and for how many there is a materialisation."""
+
+    total: int
+    materialized: int
+
+
+@dataclass(frozen=True)
 class Dagster:
-    """A running Dagster instance."""
+    """A running Dagster instance; ``pids`` are those of the platform's processes, by name."""
 
     url: str
+    pids: Mapping[str, int]
 
     def launch(self, job: str, config: dict[str, Any]) -> str:
         """The id of a run put into the queue."""
         params = {"selector": {**_REPOSITORY, "jobName": job}, "runConfigData": config}
         query = """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
           __typename ... on LaunchRunSuccess { run { runId } } } }"""
-        launched = self._ask(query, params=params)["launchRun"]
+        launched = self.ask(query, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
     def runs(self, job: str | None = None) -> list[Run]:
         """The latest runs, of this job or of all."""
         query = """query ($filter: RunsFilter) { runsOrError(filter: $filter, limit: 50) {
-          ... on Runs { results { runId status endTime } } } }"""
-        found = self._ask(query, filter={"pipelineName": job})["runsOrError"]["results"]
-        return [Run(one["runId"], one["status"], one["endTime"]) for one in found]
+          ... on Runs { results { runId status creationTime endTime } } } }"""
+        found = self.ask(query, filter={"pipelineName": job})["runsOrError"]["results"]
+        return [
+            Run(one["runId"], one["status"], one["creationTime"], one["endTime"]) for one in found
+        ]
 
     def is_idle(self) -> bool:
         """Whether no run is live."""
@@ -64,7 +75,7 @@ class Dagster:
         query = """mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"""
         for run in self.runs(job):
             if run.status not in _ENDED:
-                self._ask(query, run=run.id)
+                self.ask(query, run=run.id)
         wait(
             f"the end of all runs of {job}",
             lambda: all(run.status in _ENDED for run in self.runs(job)),
@@ -75,18 +86,41 @@ class Dagster:
         query = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
           ... on Sensor { id } } }"""
         selector = {**_REPOSITORY, "sensorName": name}
-        sensor = self._ask(query, selector=selector)["sensorOrError"]
-        stopped = self._ask(
+        sensor = self.ask(query, selector=selector)["sensorOrError"]
+        stopped = self.ask(
             "mutation ($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor["id"]
         )["stopSensor"]
         assert stopped["__typename"] == "StopSensorMutationResult", stopped
 
-    def _ask(self, query: str, **variables: Any) -> Any:
+    def stop_schedule(self, name: str) -> None:
+        """Have a schedule rest."""
+        query = """query ($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
+          ... on Schedule { id } } }"""
+        selector = {**_REPOSITORY, "scheduleName": name}
+        schedule = self.ask(query, selector=selector)["scheduleOrError"]
+        stopped = self.ask(
+            "mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }",
+            id=schedule["id"],
+        )["stopRunningSchedule"]
+        assert stopped["__typename"] == "ScheduleStateResult", stopped
+
+    def partitions(self, asset: str) -> Partitions:
+        """The asset's grid."""
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
+          ... on AssetNode { partitionStats { numPartitions numMaterialized } } } }"""
+        found = self.ask(query, key={"path": [asset]})["assetNodeOrError"]["partitionStats"]
+        return Partitions(found["numPartitions"], found["numMaterialized"])
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The answer's data; RuntimeError if the webserver refuses the question."""
         answer = httpx.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=120
         )
         answer.raise_for_status()
-        return answer.json()["data"]
+        found = answer.json()
+        if found.get("errors"):
+            raise RuntimeError(f"GraphQL: {found['errors'][0]['message']}")
+        return found["data"]
 
 
 @contextlib.contextmanager
@@ -96,20 +130,18 @@ def running(console: Console, bench: Bench) -> Iterator[Dagster]:
     log = io.StringIO()
     with running_platform(_settings(bench), log_stream=log) as platform:
         console.print(f"  the whole platform is up after {time.monotonic() - began:.0f} s")
-        yield Dagster(platform.urls["dagster"])
+        yield Dagster(platform.urls["dagster"], platform.pids)
 
 
 def _settings(bench: Bench) -> Settings:
-    assert bench.settings.master_key is not None
-    return Settings(
-        state_dir=bench.settings.state_dir / "running",
-        database_url=SecretStr(bench.server.owner_url),
-        master_key=bench.settings.master_key,
-        master_key_source="env",
-        api_port=_free_port(),
-        dagster_port=_free_port(),
-        code_server_port=_free_port(),
-        log_format="json",
+    return bench.settings.model_copy(
+        update={
+            "state_dir": bench.settings.state_dir / "running",
+            "api_port": _free_port(),
+            "dagster_port": _free_port(),
+            "code_server_port": _free_port(),
+            "log_format": "json",
+        }
     )
 
 
