@@ -59,6 +59,14 @@ class Settings(BaseSettings):
         description="Seconds after which a connection is replaced; bounds a backend's memory.",
     )
 
+    celery_broker: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Redis or RabbitMQ that hands the steps of Dagster's runs to Celery workers, as "
+            "`redis://host:6379/0`. Unset: each run does its own steps."
+        ),
+    )
+
     # Directives
     directive_tenant_concurrency: int = Field(
         default=16,

@@ -1,0 +1,163 @@
+"""One run of the platform over two Celery workers and a Redis of Debian's, apart in the network when root."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from fleetprompt.runtime.embedded import EmbeddedPostgres
+from fleetprompt.runtime.environment import (
+    ensure_dagster_database,
+    environment,
+    prepare_dagster_home,
+)
+from fleetprompt.settings import Settings
+from tests.ports import free_port
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("redis-server") is None, reason="needs redis-server (Debian: apt-get install)"
+    ),
+]
+_OPS = 5
+_PATIENCE = 240.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs: words before its command, and Redis as it sees it."""
+
+    prefix: tuple[str, ...]
+    redis: str
+
+
+@contextlib.contextmanager
+def namespaces() -> Iterator[list[Place] | None]:
+    """Two network namespaces of their own, each with a wire to this one; None where that is not allowed."""
+    made: list[str] = []
+    places = []
+    try:
+        for number in (1, 2):
+            name, wire = f"fp{os.getpid()}n{number}", f"fp{os.getpid() % 10**6}w{number}"
+            here, there = f"10.213.{number}.1", f"10.213.{number}.2"
+            subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
+            made.append(name)
+            for command in (
+                f"ip link add {wire} type veth peer name eth0 netns {name}",
+                f"ip addr add {here}/30 dev {wire}",
+                f"ip link set {wire} up",
+                f"ip -n {name} addr add {there}/30 dev eth0",
+                f"ip -n {name} link set eth0 up",
+                f"ip -n {name} link set lo up",
+            ):
+                subprocess.run(command.split(), check=True, capture_output=True)
+            places.append(Place(("ip", "netns", "exec", name), here))
+        yield places
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        yield None
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path, env: dict[str, str]) -> Iterator[None]:
+    """A process group of its own, ended with the block."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            command, stdout=output, stderr=output, env=env, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            for kind in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, kind)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(20)
+                    break
+
+
+def wait_for(log: Path, pattern: str) -> None:
+    """Until the log holds the pattern."""
+    ends = time.monotonic() + _PATIENCE
+    while not re.search(pattern, log.read_text(errors="replace")):
+        assert time.monotonic() < ends, (
+            f"{log.name} never said {pattern}: {log.read_text()[-2000:]}"
+        )
+        time.sleep(0.1)
+
+
+def test_the_steps_of_a_run_are_spread_over_two_workers(
+    settings: Settings, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    port = free_port()
+    with namespaces() as apart, contextlib.ExitStack() as running:
+        places = apart or [Place((), "127.0.0.1")] * 2
+        if apart is None:
+            print("network namespaces are not allowed here: both workers share this one")
+        given = settings.model_copy(
+            update={
+                "state_dir": tmp_path / "state",
+                "celery_broker": SecretStr(f"redis://127.0.0.1:{port}/0"),
+            }
+        )
+        given = Settings.model_validate(given.model_dump(exclude_unset=False))
+        ensure_dagster_database(postgres.owner_url, given)
+        prepare_dagster_home(given)
+        env = environment(given, postgres.owner_url)
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        binds = sorted({"127.0.0.1", *(place.redis for place in places)})
+        running.enter_context(
+            process(
+                [
+                    *("redis-server", "--port", str(port), "--bind", *binds),
+                    *("--protected-mode", "no", "--save", "", "--dir", str(tmp_path)),
+                ],
+                tmp_path / "redis.log",
+                env,
+            )
+        )
+        wait_for(tmp_path / "redis.log", "Ready to accept connections")
+        logs = []
+        for number, place in enumerate(places):
+            config = tmp_path / f"celery{number}.yaml"
+            address = f"redis://{place.redis}:{port}/0"
+            config.write_text(
+                f"execution: {{config: {{broker: '{address}', backend: '{address}'}}}}\n"
+            )
+            logs.append(tmp_path / f"worker{number}.log")
+            command = ["dagster-celery", "worker", "start", "-A", "dagster_celery.app"]
+            command += ["-y", str(config), "-n", f"worker{number}", "--", "--pool", "solo"]
+            running.enter_context(process([*place.prefix, *command], logs[-1], env))
+        for log in logs:
+            wait_for(log, r"ready\.")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "dagster", "job", "execute"),
+                *("-m", "fleetprompt_dagster.definitions", "-j", "keep_house"),
+            ],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "RUN_SUCCESS" in done.stderr
+        shares = [log.read_text().count("succeeded in") for log in logs]
+    assert sum(shares) == _OPS, shares
+    assert min(shares) >= 1, shares
+    # What may hold a password is in nothing that Dagster tells.
+    assert f":{port}/0" not in done.stderr
