@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.doubles.webchat_api import WebchatApi
 from tests.widget.checkout import checkout, run
 from tests.widget.shop import Shop
 
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE = 20_000
+"""Milliseconds until something that is waited for counts as not coming, on a busy machine too."""
 
 # Waits after a failure are the shortest that they may be: `backoff` in widget/src/waiting.ts.
 IMPATIENT = "Math.random = () => 0.05;"
@@ -47,6 +49,7 @@ def axe(widget: Path) -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=CHROMIUM,
@@ -77,7 +80,7 @@ def shop(api: WebchatApi) -> Iterator[Shop]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile; at its end no page may have broken the shop's policy."""
     made = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(PATIENCE)
     made.add_init_script(IMPATIENT + RECORD_VIOLATIONS)
     errors: list[str] = []
     made.on("weberror", lambda error: errors.append(str(error.error)))

@@ -121,7 +121,7 @@ def sending(page: Page) -> Locator:
     return dialog(page).get_by_text("Sending", exact=True)
 
 
-def eventually(what: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 20.0) -> None:
     """Waits for what the server sees."""
     ends = time.monotonic() + seconds
     while not what():
