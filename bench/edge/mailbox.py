@@ -15,7 +15,9 @@ def mailbox(mails: int = MAILS) -> Iterator[Dovecot]:
     """A server with so many mails in INBOX that it has opened once, as a server in use has."""
     with dovecot() as server:
         server.drop(_mails(mails))
-        # It assigns UIDs and reads the headers that it keeps in its index.
+        # It takes the mails into the folder, assigns UIDs, and reads the headers that it keeps in its index.
+        with server.client() as client:
+            client.select_folder("INBOX")
         session = server.session()
         session.examine("INBOX")
         session.identifiers(range(1, mails + 1))
