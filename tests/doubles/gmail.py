@@ -148,6 +148,10 @@ def running_gmail() -> Iterator[Gmail]:
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             content = self.rfile.read(length)
+            if len(content) < length:
+                # Whoever asked has died in the middle of asking.
+                self.close_connection = True
+                return
             split = urlsplit(self.path)
             path = split.path.removeprefix("/gmail/v1/users/me/drafts")
             operation = _operation(self.command, split.path, path)
