@@ -24,7 +24,10 @@ from fleetprompt.webchat.tenant_settings import CaptchaVendor
 ANSWER_LIMIT = 8192  # characters; hCaptcha's answers have a few thousand
 PREFIX = "captcha:"
 _DEADLINE_SECONDS = 5.0
-_UNKNOWN_THERE = "The CAPTCHA's vendor does not know what is stored here. Connect the secret that belongs to the site key."
+_UNKNOWN_THERE = (
+    "The CAPTCHA's vendor does not know what is stored here. "
+    "Connect the secret that belongs to the site key."
+)
 
 Verdict = Literal["holds", "refused", "bad_secret", "unreachable"]
 
