@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.approvals.lapse import expire_due
 from fleetprompt.directives.approvals.renewal import renew_outdated
+from fleetprompt.directives.due import hold
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.ledger import give_up_lost
 from fleetprompt.packages.models import Installation
@@ -70,9 +71,11 @@ async def request_slots(
 
     One that is later than the grace is ``skipped_missed``, one of an installation that is switched
     off, paused or gone ``skipped_paused``; both stay visible and neither is caught up. Asking twice
-    gives the same directives, whatever became of the slot meanwhile.
+    gives the same directives, whatever became of the slot meanwhile. The caller is about to claim
+    them: nobody else does for some seconds.
     """
     requested: list[UUID] = []
+    fresh: list[UUID] = []
     async with database.tenant(tenant.schema) as session:
         for slot in slots:
             if slot.state != "planned":
@@ -87,8 +90,10 @@ async def request_slots(
             elif (operations := operations_of(installation.package)) is not None:
                 directive = await operations.request_scheduled(session, tenant, installation, slot)
                 await mark_requested(session, slot, directive.id)
-                requested.append(directive.id)
-    return requested
+                fresh.append(directive.id)
+        if fresh:
+            await hold(session, fresh)
+    return requested + fresh
 
 
 def _schedule_of(installation: Installation) -> Schedule | None:

@@ -44,18 +44,17 @@ def _at(bench: Bench, instant: datetime) -> None:
     bench.now = lambda: instant
 
 
-def _events(result: dg.ExecuteInProcessResult, kind: dg.DagsterEventType) -> list[Any]:
-    return [
-        event
-        for event in result.all_events
-        if event.event_type is kind and event.asset_key == DIGEST
-    ]
+def _told(bench: Bench, result: Any, kind: dg.DagsterEventType) -> list[Any]:
+    """What Dagster keeps of the run's events of this kind about digests."""
+    entries = bench.instance.all_logs(result.run_id, of_type=kind)
+    events = [entry.get_dagster_event() for entry in entries]
+    return [event for event in events if event.asset_key == DIGEST]
 
 
-def _digests(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
+def _digests(bench: Bench, result: Any) -> list[dg.AssetMaterialization]:
     return [
         event.step_materialization_data.materialization
-        for event in _events(result, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        for event in _told(bench, result, dg.DagsterEventType.ASSET_MATERIALIZATION)
     ]
 
 
@@ -79,7 +78,7 @@ def test_a_due_digest_is_sent_and_shown_with_its_exact_window(
     result = bench.execute("send_digests", request.run_config)
     assert result.success
     assert len(mattermost.posts) == 1
-    [digest] = _digests(result)
+    [digest] = _digests(bench, result)
     assert digest.partition == f"{slot.local_date}|{tenant.slug}"
     metadata = digest.metadata
     assert metadata["digest"].value == mattermost.posts[0].message
@@ -110,14 +109,14 @@ def test_a_thousand_due_tenants_are_at_most_eight_runs(bench: Bench) -> None:
         " FROM generate_series(1, 1000) n"
     )
     requests = bench.schedule("due_digests").run_requests
-    assert len(requests) == 8
+    assert len(requests) == 4
     slots = [
         (one["tenant"], one["installation"])
         for request in requests
         for one in request.run_config["ops"]["send_due_digests"]["config"]["slots"]
     ]
     assert len(set(slots)) == len(slots) == 1000
-    assert len({request.run_key for request in requests}) == 8
+    assert len({request.run_key for request in requests}) == 4
     assert sum(len(json.dumps(request.run_config)) for request in requests) < 256 * 1024
 
 
@@ -161,8 +160,8 @@ def test_what_is_too_late_is_skipped_and_visible(
     result = bench.execute("send_digests", request.run_config)
     assert result.success
     assert mattermost.posts == []
-    assert _digests(result) == []
-    [event] = _events(result, dg.DagsterEventType.ASSET_OBSERVATION)
+    assert _digests(bench, result) == []
+    [event] = _told(bench, result, dg.DagsterEventType.ASSET_OBSERVATION)
     assert event.event_specific_data.asset_observation.metadata["state"].value == "skipped_missed"
     assert _state(bench, tenant, slot) == "skipped_missed"
     assert not bench.schedule("due_digests").run_requests
@@ -180,9 +179,9 @@ def test_one_failing_tenant_fails_only_a_small_run(
         result = bench.execute("send_digests", request.run_config)
     assert not result.success
     assert len(mattermost.posts) == 1
-    [digest] = _digests(result)
+    [digest] = _digests(bench, result)
     assert digest.partition == f"{slot.local_date}|{good.slug}"
-    [event] = _events(result, dg.DagsterEventType.ASSET_OBSERVATION)
+    [event] = _told(bench, result, dg.DagsterEventType.ASSET_OBSERVATION)
     assert event.event_specific_data.asset_observation.partition == f"{slot.local_date}|{bad.slug}"
     assert "auth" in event.event_specific_data.asset_observation.metadata["error"].value
     [failure] = [event for event in result.all_events if event.is_step_failure]
@@ -218,7 +217,7 @@ def test_a_digest_that_must_wait_is_sent_and_recorded_by_a_drain(
     )
     assert result.success
     assert len(mattermost.posts) == 1
-    [digest] = _digests(result)
+    [digest] = _digests(bench, result)
     assert digest.partition == f"{slot.local_date}|{tenant.slug}"
     assert _state(bench, tenant, slot) == "done"
 
@@ -232,8 +231,10 @@ def test_a_digest_whose_record_was_lost_is_put_into_the_grid(
     bench.instance.wipe_assets([DIGEST])
     _at(bench, datetime.now(slot.due_at.tzinfo))
     result = bench.execute("keep_digests")
-    assert [one.partition for one in _digests(result)] == [f"{slot.local_date}|{tenant.slug}"]
-    assert _digests(bench.execute("keep_digests")) == []
+    assert [one.partition for one in _digests(bench, result)] == [
+        f"{slot.local_date}|{tenant.slug}"
+    ]
+    assert _digests(bench, bench.execute("keep_digests")) == []
 
 
 def test_slots_are_kept_ahead(bench: Bench, mattermost: RunningMattermost) -> None:

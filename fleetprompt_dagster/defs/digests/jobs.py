@@ -2,36 +2,37 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import date, timedelta
 from uuid import UUID
 
 import dagster as dg
 
-from fleetprompt.directives.outcomes import DirectiveOutcome
+from fleetprompt.directives.outcomes import OnDone
 from fleetprompt.directives.runner import DirectiveRunner
+from fleetprompt.errors import NotFoundError
 from fleetprompt.lake.rebuild import describe
 from fleetprompt.packages.scheduling import keep_filled, request_slots
 from fleetprompt.schedules.models import ScheduleSlot
-from fleetprompt.tenants.service import get_tenant
+from fleetprompt.tenants.service import active_tenants
 from fleetprompt_dagster.defs.digests.records import (
     DAILY_DIGEST,
     DigestRecord,
-    digest_event,
+    digest_events,
     read_records,
+    settled_by,
     slots_by_key,
     slots_settled_since,
 )
+from fleetprompt_dagster.grid import tell_grid
 from fleetprompt_dagster.metadata import markdown_table
 from fleetprompt_dagster.partitions import partition_key
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 from fleetprompt_dagster.runs import NOT_PROCESSED_LIMIT, QUIET, run_tags
+from fleetprompt_dagster.work_thread import WorkThread
 from fleetprompt_dagster.working import directive_runner, line_of
 
 _TENANTS_AT_ONCE = 4
 _RECORDED_WITHIN = timedelta(days=3)
-
-Event = dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]
 
 
 class DigestSlot(dg.Config):
@@ -51,7 +52,7 @@ class DigestsConfig(dg.Config):
 @dg.op(out=dg.Out(dg.Nothing), tags={"domain": "digests"})
 def send_due_digests(
     context: dg.OpExecutionContext, config: DigestsConfig, platform: PlatformResource
-) -> Iterator[Event]:
+) -> dg.Output[None]:
     """Ask for each slot's digest as a directive, make one attempt at each, and record what is settled.
 
     Safe to run twice and to be killed: a slot has one directive, an attempt has a lease, and a
@@ -62,23 +63,41 @@ def send_due_digests(
         (f"org_{one.tenant}", UUID(one.installation), date.fromisoformat(one.local_date))
         for one in config.slots
     ]
-    with platform.open() as opened:
-        slots = opened.run(slots_by_key(opened.database, keys))
+    troubles: dict[str, str] = {}
+
+    async def work(opened: OpenPlatform, ended: OnDone) -> None:
+        slots = await slots_by_key(opened.database, keys)
         runner = directive_runner(context, opened, platform)
-        troubles = opened.run(_send(context, opened, platform, runner, slots))
-        records = opened.run(
-            read_records(opened.database, opened.run(slots_by_key(opened.database, keys)))
-        )
-        for record in records:
-            event = digest_event(record, opened.settings)
-            if event is not None:
-                yield event
-    bad = [(one.name, _why(one, troubles)) for one in records if one.slot.state in _NOT_WELL]
+        await _send(opened, platform, runner, slots, ended, troubles)
+
+    told: set[UUID | None] = set()
+    bad: list[DigestRecord] = []
+
+    def tell(records: list[DigestRecord]) -> None:
+        tell_grid(context, digest_events(records, platform.settings()))
+        bad.extend(one for one in records if one.slot.state in _NOT_WELL)
+
+    with WorkThread(platform, work) as sending, platform.open() as opened:
+        for batch in sending.batches():
+            context.log.info("\n".join(line_of(outcome) for outcome in batch))
+            settled = opened.run(settled_by(opened.database, batch))
+            told |= {record.slot.directive_id for record in settled}
+            tell(settled)
+        slots = opened.run(slots_by_key(opened.database, keys))
+        # What was settled without an attempt of this run: before it, by a drain, or not to be sent.
+        others = [slot for slot in slots if slot.directive_id not in told]
+        tell(opened.run(read_records(opened.database, others)))
+    for schema, trouble in troubles.items():
+        context.log.warning(f"{schema}: {trouble}")
     metadata = {
         "slots": dg.MetadataValue.int(len(keys)),
         "not_processed": dg.MetadataValue.int(len(bad)),
         "failures": dg.MetadataValue.md(
-            markdown_table(["tenant and date", "why"], bad[:50]) if bad else "none"
+            markdown_table(
+                ["tenant and date", "why"], [(one.name, _why(one, troubles)) for one in bad[:50]]
+            )
+            if bad
+            else "none"
         ),
     }
     if len(bad) > NOT_PROCESSED_LIMIT * len(keys):
@@ -88,7 +107,7 @@ def send_due_digests(
             metadata=metadata,
             allow_retries=False,
         )
-    yield dg.Output(None, metadata=metadata)
+    return dg.Output(None, metadata=metadata)
 
 
 _NOT_WELL = ("planned", "requested", "failed")
@@ -100,39 +119,36 @@ def _why(record: DigestRecord, troubles: dict[str, str]) -> str:
 
 
 async def _send(
-    context: dg.OpExecutionContext,
     opened: OpenPlatform,
     platform: PlatformResource,
     runner: DirectiveRunner,
     slots: list[ScheduleSlot],
-) -> dict[str, str]:
-    """Work on every tenant's slots, several tenants at once; what went wrong, by tenant schema."""
+    ended: OnDone,
+    troubles: dict[str, str],
+) -> None:
+    """Work on every tenant's slots, several tenants at once; notes what went wrong, by tenant schema."""
     by_schema: dict[str, list[ScheduleSlot]] = defaultdict(list)
     for slot in slots:
         if slot.state in ("planned", "requested"):
             by_schema[slot.tenant_schema].append(slot)
-    troubles: dict[str, str] = {}
-    at_once = asyncio.Semaphore(_TENANTS_AT_ONCE)
+    async with opened.database.platform() as session:
+        tenants = {tenant.schema: tenant for tenant in await active_tenants(session)}
+    waiting = iter(by_schema.items())
 
-    def ended(outcome: DirectiveOutcome) -> None:
-        context.log.info(line_of(outcome))
-
-    async def one(schema: str, own: list[ScheduleSlot]) -> None:
-        async with at_once:
+    async def send_more() -> None:
+        for schema, own in waiting:
             try:
-                async with opened.database.platform() as session:
-                    tenant = await get_tenant(session, schema.removeprefix("org_"))
+                if (tenant := tenants.get(schema)) is None:
+                    raise NotFoundError(f"There is no active tenant with schema {schema!r}.")
                 ids = await request_slots(
                     opened.database, tenant, own, platform.now(), opened.settings
                 )
                 await runner.work(tenant, ids, on_done=ended)
             except Exception as error:  # noqa: BLE001 - the other tenants' digests are still sent
                 troubles[schema] = describe(error)
-                context.log.warning(f"{schema}: {troubles[schema]}")
 
     async with runner:
-        await asyncio.gather(*(one(schema, own) for schema, own in by_schema.items()))
-    return troubles
+        await asyncio.gather(*(send_more() for _ in range(_TENANTS_AT_ONCE)))
 
 
 @dg.job(
@@ -152,7 +168,7 @@ def send_digests() -> None:
 @dg.op(out=dg.Out(dg.Nothing), tags={"domain": "digests"})
 def keep_slots_and_records(
     context: dg.OpExecutionContext, platform: PlatformResource
-) -> Iterator[Event]:
+) -> dg.Output[None]:
     """Make the slots of the days ahead, and record digests whose run died before it could."""
     now = platform.now()
     with platform.open() as opened:
@@ -165,11 +181,8 @@ def keep_slots_and_records(
             for one in records
             if str(partition_key(one.slot.local_date, one.tenant)) not in known
         ]
-        for record in missing:
-            event = digest_event(record, opened.settings)
-            if event is not None:
-                yield event
-    yield dg.Output(
+        tell_grid(context, digest_events(missing, opened.settings))
+    return dg.Output(
         None,
         metadata={
             "slots_made": dg.MetadataValue.int(made),

@@ -10,11 +10,12 @@ import dagster as dg
 from sqlalchemy import select
 
 from fleetprompt.db.engine import Database
-from fleetprompt.errors import NotFoundError
+from fleetprompt.directives.outcomes import DirectiveOutcome
 from fleetprompt.executions.models import Execution
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.models import Organization
+from fleetprompt.tenants.service import active_tenants
+from fleetprompt_dagster.grid import AssetEvent
 from fleetprompt_dagster.metadata import Metadata, markdown_table, run_link, timeline_link
 from fleetprompt_dagster.partitions import partition_key
 
@@ -68,6 +69,14 @@ async def slots_of_directives(
         return list(found)
 
 
+async def settled_by(
+    database: Database, outcomes: Iterable[DirectiveOutcome]
+) -> list[DigestRecord]:
+    """The records of the slots that these directives settled, if they are slots'."""
+    ended = [one.directive_id for one in outcomes if one.state not in ("pending", "lost")]
+    return await read_records(database, await slots_of_directives(database, ended))
+
+
 async def slots_settled_since(database: Database, since: datetime) -> list[ScheduleSlot]:
     """Slots whose digest was done after ``since``."""
     async with database.platform() as session:
@@ -80,13 +89,21 @@ async def slots_settled_since(database: Database, since: datetime) -> list[Sched
 
 
 async def read_records(database: Database, slots: Iterable[ScheduleSlot]) -> list[DigestRecord]:
-    """What each slot's execution kept, read in its tenant's own transaction."""
+    """What each slot's execution kept, read in its tenant's own transaction.
+
+    A tenant that is being deleted is left out.
+    """
     by_schema: dict[str, list[ScheduleSlot]] = {}
     for slot in slots:
         by_schema.setdefault(slot.tenant_schema, []).append(slot)
+    if not by_schema:
+        return []
+    async with database.platform() as session:
+        slugs = {tenant.schema: tenant.slug for tenant in await active_tenants(session)}
     records = []
     for schema, own in by_schema.items():
-        slug = await _slug_of(database, schema)
+        if schema not in slugs:
+            continue
         async with database.tenant(schema) as session:
             executions = {
                 one.directive_id: one
@@ -96,18 +113,8 @@ async def read_records(database: Database, slots: Iterable[ScheduleSlot]) -> lis
                     )
                 )
             }
-        records += [_record(slug, slot, executions.get(slot.directive_id)) for slot in own]
+        records += [_record(slugs[schema], slot, executions.get(slot.directive_id)) for slot in own]
     return records
-
-
-async def _slug_of(database: Database, schema: str) -> str:
-    async with database.platform() as session:
-        slug = await session.scalar(
-            select(Organization.slug).where(Organization.schema_name == schema)
-        )
-    if slug is None:
-        raise NotFoundError(f"There is no tenant with schema {schema!r}.")
-    return slug
 
 
 def _record(slug: str, slot: ScheduleSlot, execution: Execution | None) -> DigestRecord:
@@ -123,10 +130,13 @@ def _record(slug: str, slot: ScheduleSlot, execution: Execution | None) -> Diges
     )
 
 
-def digest_event(
-    record: DigestRecord, settings: Settings
-) -> dg.AssetMaterialization | dg.AssetObservation | None:
+def digest_events(records: Iterable[DigestRecord], settings: Settings) -> list[AssetEvent]:
     """What the grid is told: a digest that is done, or why there is none; nothing while it is open."""
+    events = (_digest_event(record, settings) for record in records)
+    return [event for event in events if event is not None]
+
+
+def _digest_event(record: DigestRecord, settings: Settings) -> AssetEvent | None:
     key = partition_key(record.slot.local_date, record.tenant)
     metadata = digest_metadata(record, settings)
     if record.slot.state == "done":

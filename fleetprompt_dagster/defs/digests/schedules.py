@@ -13,8 +13,8 @@ from fleetprompt_dagster.defs.digests.jobs import keep_digests, send_digests, se
 from fleetprompt_dagster.resources import PlatformResource
 from fleetprompt_dagster.runs import LIVE, batches, op_config
 
-# 1,000 tenants that are due at once are 8 runs.
-SLOTS_A_RUN = 125
+# 1,000 tenants that are due at once are 4 runs: on two cores more of them only spend more on starting.
+SLOTS_A_RUN = 250
 # A slot that was asked for is not asked for again so soon, whatever became of the run.
 _NOT_AGAIN_WITHIN = timedelta(minutes=5)
 

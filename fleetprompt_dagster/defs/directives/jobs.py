@@ -1,6 +1,5 @@
 """Working directives off in runs of many: a drain that stays a while, and one directive by id."""
 
-from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import dagster as dg
@@ -11,15 +10,11 @@ from fleetprompt.directives.models import Directive
 from fleetprompt.directives.outcomes import DirectiveOutcome, OnDone
 from fleetprompt.directives.runner import CONCURRENCY, DirectiveRunner
 from fleetprompt.tenants.service import get_tenant
-from fleetprompt_dagster.defs.digests.records import (
-    DigestRecord,
-    digest_event,
-    read_records,
-    slots_of_directives,
-)
-from fleetprompt_dagster.defs.directives.drains import DrainThread
+from fleetprompt_dagster.defs.digests.records import digest_events, settled_by
+from fleetprompt_dagster.grid import tell_grid
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 from fleetprompt_dagster.runs import QUIET, run_tags
+from fleetprompt_dagster.work_thread import WorkThread
 from fleetprompt_dagster.working import Tally, directive_runner, line_of
 
 # A drain retires before its code or its memory grows old; work that is under way is finished first.
@@ -56,7 +51,7 @@ class DirectiveConfig(dg.Config):
 @dg.op(out=dg.Out(dg.Nothing), tags={"domain": "directives"})
 def drain(
     context: dg.OpExecutionContext, config: DrainConfig, platform: PlatformResource
-) -> Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]:
+) -> dg.Output[None]:
     """Work off what is due, stay for more, tell of directives as they end, and show the latest.
 
     How a directive ends is its own matter and does not fail the run: it is in the tenant's signals. Each
@@ -74,24 +69,14 @@ def drain(
             )
 
     tally = Tally()
-    with DrainThread(platform, work) as drained, platform.open() as opened:
+    with WorkThread(platform, work) as drained, platform.open() as opened:
         for batch in drained.batches():
             for outcome in batch:
                 tally.add(outcome)
             context.log.info("\n".join(line_of(outcome) for outcome in batch))
-            for record in opened.run(_settled_digests(opened.database, batch)):
-                event = digest_event(record, opened.settings)
-                if event is not None:
-                    yield event
-    yield dg.Output(None, metadata=tally.metadata())
-
-
-async def _settled_digests(
-    database: Database, outcomes: Sequence[DirectiveOutcome]
-) -> list[DigestRecord]:
-    """The records of the slots that these directives settled, if they are slots'."""
-    ended = [one.directive_id for one in outcomes if one.state not in ("pending", "lost")]
-    return await read_records(database, await slots_of_directives(database, ended))
+            settled = opened.run(settled_by(opened.database, batch))
+            tell_grid(context, digest_events(settled, opened.settings))
+    return dg.Output(None, metadata=tally.metadata())
 
 
 @dg.job(

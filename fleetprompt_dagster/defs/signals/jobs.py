@@ -1,6 +1,5 @@
 """Writing days that have changed again: many tenants' days in one run."""
 
-from collections.abc import Iterator
 from datetime import date
 
 import dagster as dg
@@ -9,13 +8,14 @@ from fleetprompt.lake.rebuild import RebuiltDay, rebuild_days
 from fleetprompt.lake.stale import forget_marks
 from fleetprompt_dagster.defs.conversations.metadata import conversations_metadata
 from fleetprompt_dagster.defs.signals.assets import daily_counts, signals
+from fleetprompt_dagster.grid import tell_grid
 from fleetprompt_dagster.metadata import counts_metadata, markdown_table, signals_metadata
 from fleetprompt_dagster.partitions import partition_key
 from fleetprompt_dagster.resources import PlatformResource
 from fleetprompt_dagster.runs import NOT_PROCESSED_LIMIT, QUIET, run_tags
 
 # Days between two lots of events. What a killed run had not told is done again, at most so many.
-_AT_ONCE = 8
+_AT_ONCE = 50
 
 
 class TenantDay(dg.Config):
@@ -34,7 +34,7 @@ class RebuildConfig(dg.Config):
 @dg.op(out=dg.Out(dg.Nothing), tags={"domain": "signals"})
 def rebuild_tenant_days(
     context: dg.OpExecutionContext, config: RebuildConfig, platform: PlatformResource
-) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+) -> dg.Output[None]:
     """Write each tenant's day, tell the grid, and only then forget the marks that asked for it.
 
     A run that is killed leaves marks, so its days are asked for again. One tenant's failure does not
@@ -48,26 +48,27 @@ def rebuild_tenant_days(
             lot = wanted[start : start + _AT_ONCE]
             rebuilt = opened.run(rebuild_days(opened.database, opened.settings.lake, lot))
             done: list[int] = []
+            events: list[dg.AssetMaterialization] = []
             for each in rebuilt:
                 if each.signals is None or each.counts is None:
                     context.log.warning(f"{each.tenant} {each.day}: {each.error}")
                     failed.append(each)
                     continue
                 key = partition_key(each.day, each.tenant)
-                yield dg.AssetMaterialization(
-                    signals.key,
-                    partition=key,
-                    metadata=signals_metadata(each.signals),
-                )
-                yield dg.AssetMaterialization(
-                    daily_counts.key, partition=key, metadata=counts_metadata(each.counts)
-                )
+                for asset, metadata in (
+                    (signals.key, signals_metadata(each.signals)),
+                    (daily_counts.key, counts_metadata(each.counts)),
+                ):
+                    events.append(dg.AssetMaterialization(asset, partition=key, metadata=metadata))
                 if each.conversations is not None:
                     told = conversations_metadata(each.conversations)
-                    yield dg.AssetMaterialization("conversations", partition=key, metadata=told)
+                    events.append(
+                        dg.AssetMaterialization("conversations", partition=key, metadata=told)
+                    )
                 done.extend(each.marks)
                 rows += each.signals.rows
                 late += each.signals.late_rows
+            tell_grid(context, events)
             opened.run(forget_marks(opened.database, done))
     summary = {
         "days": dg.MetadataValue.int(len(wanted)),
@@ -89,7 +90,7 @@ def rebuild_tenant_days(
             metadata=summary,
             allow_retries=False,
         )
-    yield dg.Output(None, metadata=summary)
+    return dg.Output(None, metadata=summary)
 
 
 @dg.job(

@@ -1,4 +1,4 @@
-"""A drain beside its run: it works in a thread with a loop of its own, the run tells what it did.
+"""Directives beside their run: worked on in a thread with a loop of its own, the run tells what it did.
 
 Dagster writes each event with a statement of its own and blocks meanwhile; on one loop that would hold
 up the directives, and a line for each would take longer than the directive did.
@@ -22,13 +22,13 @@ _MOST_TOGETHER = 200
 Work = Callable[[OpenPlatform, Callable[[DirectiveOutcome], None]], Awaitable[None]]
 
 
-class DrainThread:
+class WorkThread:
     """Runs ``work`` for as long as the block lasts; leaving the block early stops it."""
 
     def __init__(self, platform: PlatformResource, work: Work) -> None:
         self._platform, self._work = platform, work
         self._outcomes: queue.SimpleQueue[DirectiveOutcome | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="work", daemon=True)
         self._stop: Callable[[], object] | None = None
         self._stopping = False
         self._error: BaseException | None = None
