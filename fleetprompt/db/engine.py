@@ -67,6 +67,8 @@ class Database:
             sqlalchemy_url(url),
             pool_size=settings.database_pool_size,
             max_overflow=0,
+            # What a backend has learnt of a tenant (6 ms of CPU, 350 KB) serves the next transaction.
+            pool_use_lifo=True,
             pool_timeout=settings.database_pool_timeout,
             pool_recycle=settings.database_connection_lifetime,
             # Parameters may be anything that a tenant sent; an exception shows the statement alone.

@@ -141,6 +141,10 @@ class Delivery:
         await self._settle(lease, outcome)
         if outcome.state not in ("posted", "unknown"):
             raise _failed(outcome)
+        if outcome.state == "posted" and (outcome.remote_id or not self.way.can_look):
+            # All that can be known of it.
+            permalink = self.way.permalink(outcome.remote_id) if outcome.remote_id else None
+            return Delivered(lease.message_id, outcome.remote_id, permalink)
         async with self.database.tenant(self.schema) as session:
             row = await doubt.read(session, lease.message_id)
         if outcome.state == "posted":

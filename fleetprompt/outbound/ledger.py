@@ -11,7 +11,7 @@ not delivered. What may be done about an unknown one is in ``doubt.py``. Times a
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -134,9 +134,7 @@ async def plan_and_claim(
         message.state = "claimed"
         message.attempt += 1
         message.lease_token = new_id()
-        message.lease_expires_at = await session.scalar(
-            select(func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds))
-        )
+        message.lease_expires_at = now + timedelta(seconds=lease_seconds)
         message.destination = intent.destination
         message.content_sha256 = intent.content_sha256
         message.directive_id = intent.directive_id
