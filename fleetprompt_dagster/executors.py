@@ -1,4 +1,4 @@
-"""How the steps of a run are executed: in the run's own process or, once there is a broker, by Celery workers.
+"""How the steps of a run are executed: in its own process or, once there is a broker, by Celery workers.
 
 Dagster's own distributed engine takes over by configuration alone (docs: deploy/celery). Jobs of one op
 gain nothing from it; those of several are spread over machines.

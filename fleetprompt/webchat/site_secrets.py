@@ -21,7 +21,7 @@ from fleetprompt.webchat.signing import decode, encode
 
 Purpose = Literal["token", "visitor", "identity"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-SECRET_FIELD = "website_chat_site_secrets.secret"
+SECRET_FIELD = "website_chat_site_secrets.secret"  # noqa: S105 - a field name
 _BYTES = 32
 
 

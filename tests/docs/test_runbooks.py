@@ -10,7 +10,6 @@ import yaml
 from fleetprompt_dagster.definitions import defs
 from fleetprompt_dagster.runbooks import FOLDER, RUNS, runbook
 
-
 # Dagster itself passes parameters that it marks as beta.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
