@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from statistics import median
 
 import psycopg
@@ -99,7 +100,9 @@ async def _write_lake(bench: Bench) -> None:
 
 
 async def _retain() -> None:
-    """In a process of its own, as the nightly job is."""
+    """In a process of its own, as the nightly job is; what takes seconds to load is loaded before."""
+    import_module("pyarrow.compute")
+    import_module("pyarrow.parquet")
     from fleetprompt.settings import get_settings
     from fleetprompt.tenants.service import get_tenant
 
