@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from fleetprompt.db.engine import Database
-from fleetprompt.db.urls import application_url
+from fleetprompt.db.urls import application_url, libpq_url, owner_url
 from fleetprompt.errors import (
     DatabaseUnavailableError,
     InvalidError,
@@ -213,3 +213,30 @@ async def test_a_tenant_that_was_deleted_is_not_found(database: Database) -> Non
     with pytest.raises(NotFoundError):
         async with database.tenant("org_never-was"):
             pass
+
+
+async def test_a_connection_that_has_not_heard_of_a_tenant_is_replaced(
+    settings: Settings, database: Database, owner: Database, tenant: Tenant
+) -> None:
+    login = database.engine.url.username
+    closed = []
+
+    @event.listens_for(database.engine.sync_engine, "invalidate")
+    def allow(*_: object) -> None:
+        closed.append(tenant.schema)
+        with psycopg.connect(libpq_url(owner_url(settings))) as connection:
+            connection.execute(f'GRANT "{tenant.schema}" TO "{login}" WITH INHERIT FALSE, SET TRUE')
+
+    async with owner.platform() as session:
+        await session.execute(text(f'REVOKE "{tenant.schema}" FROM "{login}"'))
+    assert (await where_am_i(database, tenant.schema))[0] == tenant.schema
+    assert closed == [tenant.schema]
+
+
+async def test_a_tenant_that_the_login_may_not_be_is_refused_after_one_more_try(
+    database: Database, owner: Database, tenant: Tenant
+) -> None:
+    login = database.engine.url.username
+    async with owner.platform() as session:
+        await session.execute(text(f'REVOKE "{tenant.schema}" FROM "{login}"'))
+    assert await denied(database, "SELECT 1", tenant.schema) == "42501"
