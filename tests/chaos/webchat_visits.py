@@ -62,7 +62,8 @@ class Visitor:
                     break
                 self.repeated += 1
             self.sent.append(words)
-            if self.chance.random() < 0.1:
+            # The last page stays open, or nobody would read to the end.
+            if self.chance.random() < 0.1 and n < messages - 1:
                 self._close_tab()
             await asyncio.sleep(self.chance.uniform(0, 0.1))
 
