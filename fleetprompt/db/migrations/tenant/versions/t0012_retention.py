@@ -16,12 +16,12 @@ CREATE TABLE lake_days (
     file_removed_at timestamptz
 );
 
--- The hash of what a directive asked for, once its params were removed: who asks again under its
--- idempotency key is still told whether it is the same.
 -- Deleting an execution looks for the messages that name it.
 CREATE INDEX outbound_messages_execution ON outbound_messages (execution_id)
     WHERE execution_id IS NOT NULL;
 
+-- The hash of what a directive asked for, once its params were removed: who asks again under its
+-- idempotency key is still told whether it is the same.
 ALTER TABLE directives ADD COLUMN action_sha256 text CHECK (length(action_sha256) = 64);
 """
 
