@@ -170,7 +170,10 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
                 "UPDATE fleetprompt.organizations SET state = 'deleting' WHERE state = 'active' RETURNING id"
             )
         ]
-        for table in ("stale_partitions", "directive_queue", "schedule_slots", "workers"):
+        for table in (
+            *("stale_partitions", "directive_queue", "schedule_slots", "workers"),
+            *("worker_processes", "approvals_waiting"),
+        ):
             found.sql(f"DELETE FROM fleetprompt.{table}")
         yield found
         found.sql(

@@ -117,7 +117,8 @@ def test_partitions_are_counted(bench: Bench) -> None:
     assert bench.execute("__ASSET_JOB", partition_key=f"{today}|{operations.slug}").success
     bench.sensor("workflow_run_signals")
     completed = _signals(bench, operations)[-1]
-    assert completed.data["partitions"] == 2
+    # signals, daily_counts and conversations
+    assert completed.data["partitions"] == 3
 
 
 def test_without_an_operations_tenant_nothing_happens_and_it_says_so(bench: Bench) -> None:
