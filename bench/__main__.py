@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -20,11 +22,54 @@ from bench import (
 )
 from bench.report import Bound, Ratio, show, show_bounds
 
+Figures = Sequence[Ratio | Bound]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a benchmark is told: where to print, seconds of each measurement, and one of its parts or ""."""
+
+    console: Console
+    seconds: float
+    part: str
+
+
+def _of_directives(asked: Asked) -> Figures:
+    found = directives.measure(asked.console, (asked.part,) if asked.part else directives.PARTS)
+    return [*found.ratios, *found.bounds]
+
+
+def _of_edge(asked: Asked) -> Figures:
+    found = edge.measure(asked.console, (asked.part,) if asked.part else edge.PARTS)
+    return [*found.ratios, *found.bounds]
+
+
+def _of_widget(asked: Asked) -> Figures:
+    found = widget.measure(asked.console)
+    return [*found.ratios, *found.bounds]
+
+
+_ALWAYS: dict[str, Callable[[Asked], Figures]] = {
+    "ingest": lambda asked: ingest.measure(asked.console, asked.seconds),
+    "timeline": lambda asked: timeline.measure(asked.console),
+    "retention": lambda asked: retention.measure(asked.console, asked.seconds),
+    "directives": _of_directives,
+    "digests": lambda asked: digests.measure(asked.console),
+    "dagster": lambda asked: dagster_grid.measure(asked.console),
+    "webchat": lambda asked: webchat.measure(asked.console, asked.seconds),
+    "edge": _of_edge,
+    "widget": _of_widget,
+}
+# Only where they are asked for: ten million rows take minutes to write, and all zones take minutes and
+# come out the same on every machine.
+_ASKED_FOR: dict[str, Callable[[Asked], Figures]] = {
+    "lake": lambda asked: lake.measure(asked.console),
+    "windows": lambda asked: windows.measure(asked.console),
+}
 _CHOICES = (
-    *("ingest", "timeline", "retention", "directives", "widget"),
-    *("webchat", "windows", "digests", "dagster", "lake"),
+    *(_ALWAYS | _ASKED_FOR),
     *(f"directives.{part}" for part in directives.PARTS),
-    *("edge", *(f"edge.{part}" for part in edge.PARTS)),
+    *(f"edge.{part}" for part in edge.PARTS),
 )
 
 
@@ -38,58 +83,14 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     console = Console(stderr=arguments.json, soft_wrap=True)
+    name, _, part = (arguments.only or "").partition(".")
+    chosen = {name: (_ALWAYS | _ASKED_FOR)[name]} if name else _ALWAYS
     measured: list[Ratio | Bound] = []
-    if arguments.only in (None, "ingest"):
-        ratios = ingest.measure(console, arguments.seconds)
-        show(console, ratios)
-        measured += ratios
-    if arguments.only in (None, "timeline"):
-        bounds = timeline.measure(console)
-        show_bounds(console, bounds)
-        measured += bounds
-    if arguments.only in (None, "retention"):
-        bounds = retention.measure(console, arguments.seconds)
-        show_bounds(console, bounds)
-        measured += bounds
-    if arguments.only is None or arguments.only.startswith("directives"):
-        _, _, part = (arguments.only or "").partition(".")
-        found = directives.measure(console, (part,) if part else directives.PARTS)
-        show(console, found.ratios)
-        show_bounds(console, found.bounds)
-        measured += [*found.ratios, *found.bounds]
-    if arguments.only in (None, "digests"):
-        bounds = digests.measure(console)
-        show_bounds(console, bounds)
-        measured += bounds
-    if arguments.only in (None, "dagster"):
-        bounds = dagster_grid.measure(console)
-        show_bounds(console, bounds)
-        measured += bounds
-    if arguments.only in (None, "webchat"):
-        bounds = webchat.measure(console, arguments.seconds)
-        show_bounds(console, bounds)
-        measured += bounds
-    if arguments.only is None or arguments.only.startswith("edge"):
-        _, _, part = (arguments.only or "").partition(".")
-        shown = edge.measure(console, (part,) if part else edge.PARTS)
-        show(console, shown.ratios)
-        show_bounds(console, shown.bounds)
-        measured += [*shown.ratios, *shown.bounds]
-    if arguments.only in (None, "widget"):
-        weighed = widget.measure(console)
-        show(console, weighed.ratios)
-        show_bounds(console, weighed.bounds)
-        measured += [*weighed.ratios, *weighed.bounds]
-    # Ten million rows take minutes to write: only where it is asked for.
-    if arguments.only == "lake":
-        ratios = lake.measure(console)
-        show(console, ratios)
-        measured += ratios
-    # Minutes long and the same on every machine: only where it is asked for.
-    if arguments.only == "windows":
-        bounds = windows.measure(console)
-        show_bounds(console, bounds)
-        measured += bounds
+    for measure in chosen.values():
+        figures = measure(Asked(console, arguments.seconds, part))
+        show(console, [one for one in figures if isinstance(one, Ratio)])
+        show_bounds(console, [one for one in figures if isinstance(one, Bound)])
+        measured += figures
     if arguments.json:
         print(json.dumps([one.as_json() for one in measured]))
 
