@@ -8,16 +8,13 @@ at most one, and a digest whose end is not certain is ``unknown``. Exit code 1 a
 otherwise.
 """
 
-import argparse
 import asyncio
 import contextlib
-import json
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from fleetprompt.db.engine import Database
@@ -25,7 +22,9 @@ from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.outbound.transports.smtp.letter import TOKEN_HEADER
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import create_tenant
+from tests.chaos import killing
 from tests.chaos.ground import platform as running_platform
+from tests.chaos.killing import KillCount
 from tests.chaos.posting_kills import PATIENCE, Forks
 from tests.doubles.gmail import Fault, Gmail, api_error, running_gmail, token_error
 from tests.doubles.smtp import MailServer, running_smtp
@@ -67,16 +66,14 @@ _TROUBLES = {
 
 
 @dataclass
-class Outcome:
+class Outcome(KillCount):
     """What was done by one way and what was found; ``suspensions`` are of the longest protocol."""
 
-    kills: int = 0
     digests: int = 0
     suspensions: int = 0
     by_gmail: int = 0
     by_smtp: int = 0
     unknown: int = 0
-    differences: list[str] = field(default_factory=list)
 
 
 class Kills:
@@ -234,32 +231,7 @@ async def run(
 
 def main() -> None:
     """Read the arguments, run, print what was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.mail_kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000, help="kills in all, at least")
-    parser.add_argument("--every", type=int, default=1, help="of the suspensions, each n-th")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    begun = time.monotonic()
-    told = 0
-
-    def progress(outcomes: list[Outcome]) -> None:
-        nonlocal told
-        done = sum(one.kills for one in outcomes)
-        if done >= told + 25:
-            told = done
-            wrong = sum(len(one.differences) for one in outcomes)
-            seconds = time.monotonic() - begun
-            print(
-                f"{done} of {arguments.kills} kills, {wrong} differences, {seconds:.0f} s",
-                file=sys.stderr,
-            )
-
-    found = asyncio.run(
-        run(arguments.kills, every=arguments.every, seed=arguments.seed, progress=progress)
-    )
-    summary = {way: asdict(outcome) for way, outcome in found.items()}
-    print(json.dumps(summary | {"seconds": round(time.monotonic() - begun)}, indent=1))
-    sys.exit(1 if any(outcome.differences for outcome in found.values()) else 0)
+    killing.main("tests.chaos.mail_kills", __doc__, run)
 
 
 if __name__ == "__main__":

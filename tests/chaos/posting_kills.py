@@ -7,7 +7,6 @@ post of every digest and know its id; webhook mode has at most one, and a digest
 ``unknown``. Exit code 1 and the first differences otherwise.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +29,9 @@ from fleetprompt.outbound.delivery import key_of
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import create_tenant
+from tests.chaos import killing
 from tests.chaos.ground import platform as running_platform
+from tests.chaos.killing import KillCount
 from tests.doubles.mattermost import Behaviour, RunningMattermost, running_mattermost
 from tests.packages.installed import MODES, Platform, connected_as
 
@@ -57,16 +58,14 @@ TROUBLES: tuple[dict[str, Any], ...] = (
 
 
 @dataclass
-class Outcome:
+class Outcome(KillCount):
     """What was done in one mode and what was found; ``suspensions`` are of the longest protocol."""
 
-    kills: int = 0
     digests: int = 0
     suspensions: int = 0
     posts: int = 0
     unknown: int = 0
     read_back: int = 0
-    differences: list[str] = field(default_factory=list)
 
 
 class Forks:
@@ -281,34 +280,7 @@ async def run(
 
 def main() -> None:
     """Read the arguments, run, print what was found."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos.posting_kills", description=__doc__
-    )
-    parser.add_argument("--kills", type=int, default=1000, help="kills in all, at least")
-    parser.add_argument("--every", type=int, default=1, help="of the suspensions, each n-th")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    begun = time.monotonic()
-    told = 0
-
-    def progress(outcomes: list[Outcome]) -> None:
-        nonlocal told
-        done = sum(one.kills for one in outcomes)
-        if done >= told + 25:
-            told = done
-            wrong = sum(len(one.differences) for one in outcomes)
-            seconds = time.monotonic() - begun
-            print(
-                f"{done} of {arguments.kills} kills, {wrong} differences, {seconds:.0f} s",
-                file=sys.stderr,
-            )
-
-    found = asyncio.run(
-        run(arguments.kills, every=arguments.every, seed=arguments.seed, progress=progress)
-    )
-    summary = {mode: asdict(outcome) for mode, outcome in found.items()}
-    print(json.dumps(summary | {"seconds": round(time.monotonic() - begun)}, indent=1))
-    sys.exit(1 if any(outcome.differences for outcome in found.values()) else 0)
+    killing.main("tests.chaos.posting_kills", __doc__, run)
 
 
 if __name__ == "__main__":
