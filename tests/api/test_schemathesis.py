@@ -59,8 +59,8 @@ def _generate(
             *("--checks", ",".join(_CHECKS)),
             *("--phases", "examples,coverage,fuzzing,stateful"),
             *("--max-examples", "6", "--max-time", "30", "--seed", "1", "--workers", "1"),
-            # A stream has no end.
-            *("--exclude-operation-id", "follow_signals"),
+            # A stream has no end; and what other tests left waiting is a 503 here, as documented.
+            *("--exclude-operation-id", "follow_signals", "--exclude-operation-id", "moving"),
             *("--request-timeout", "10", "--suppress-health-check", "all"),
             *more,
             *("--warnings", "off", "--no-color", "--generation-database", ":memory:"),

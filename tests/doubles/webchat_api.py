@@ -100,6 +100,8 @@ class WebchatApi(HttpServer):
         self.buffers_streams = False
         self.silent = False
         """Streams stay open and say nothing more."""
+        self.tells = True
+        """Streams and polls tell what is stored; otherwise only the answer to a message does."""
         self.delay = 0.0
         self._streams: set[tuple[asyncio.Queue[tuple[str, Json] | None], Conversation]] = set()
 
@@ -402,7 +404,7 @@ class WebchatApi(HttpServer):
         status = request.query.get("status", found.status)
         while len(found.messages) <= after and found.status == status and time.time() < ends:
             await asyncio.sleep(0.02)
-        new = found.messages[after:]
+        new = found.messages[after:] if self.tells else []
         return answer_json(
             200, {"conversation": found.wire(), "messages": new[:200], "more": len(new) > 200}
         )
@@ -446,7 +448,7 @@ class WebchatApi(HttpServer):
                 if item is None:
                     return None
                 kind, data = item
-                if self.silent or (kind == "message" and data["seq"] <= sent):
+                if self.silent or (kind == "message" and (data["seq"] <= sent or not self.tells)):
                     continue
                 number = f"id: {data['seq']}\n" if kind == "message" else ""
                 sent = data["seq"] if kind == "message" else sent

@@ -33,7 +33,7 @@ Visit = Callable[..., Page]
 
 def test_trap_01_lost_acknowledgements_store_a_message_once(visit: Visit, api: WebchatApi) -> None:
     page = visit()
-    api.silent = True  # nor does the stream tell that it is stored
+    api.tells = False  # nor does anything else say that it is stored
     api.drop_acknowledgements = 3
     open_chat(page)
     say(page, "Once")
