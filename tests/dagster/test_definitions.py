@@ -24,22 +24,32 @@ import resource, sys, time
 started = time.perf_counter()
 import fleetprompt_dagster.definitions as found
 found.defs.get_repository_def()
-heavy = {"pandas", "duckdb", "matplotlib", "pyarrow", "numpy"} & set(sys.modules)
+heavy = {"pandas", "duckdb", "matplotlib", "pyarrow", "numpy", "alembic", "dagster_postgres"}
 cpu = resource.getrusage(resource.RUSAGE_SELF)
-print(f"{time.perf_counter() - started:.2f} {cpu.ru_utime + cpu.ru_stime:.2f} {sorted(heavy)}")
+taken = cpu.ru_utime + cpu.ru_stime
+print(f"{time.perf_counter() - started:.2f} {taken:.2f} {sorted(heavy & set(sys.modules))}")
 """
+_LOAD_SECONDS = 3.5
 
 
 def test_a_run_loads_the_location_fast_and_without_heavy_libraries(repository: Path) -> None:
     """Trap 17. CPU seconds are asserted, because the wall clock also tells what else runs here."""
-    shown = subprocess.run(
-        [sys.executable, "-c", _LOAD], cwd=repository, capture_output=True, text=True, check=True
-    )
-    wall, cpu, heavy = shown.stdout.split(" ", 2)
-    print(f"the code location loads in {wall} s, {cpu} s of CPU")
-    assert heavy.strip() == "[]"
-    assert float(cpu) < 6.0
-    assert shown.stderr == ""
+    for _ in range(3):
+        shown = subprocess.run(
+            [sys.executable, "-c", _LOAD],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        wall, cpu, heavy = shown.stdout.split(" ", 2)
+        print(f"the code location loads in {wall} s, {cpu} s of CPU")
+        assert heavy.strip() == "[]"
+        assert shown.stderr == ""
+        # Caches that others fill cost CPU seconds as well, so a busy machine has another try.
+        if float(cpu) < _LOAD_SECONDS:
+            break
+    assert float(cpu) < _LOAD_SECONDS
 
 
 def test_the_definitions_are_valid_and_complete() -> None:

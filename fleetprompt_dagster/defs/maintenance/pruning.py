@@ -4,12 +4,17 @@ Kept: for every asset and partition the latest materialization while its day is 
 partition seems missing; everything of the last days; runs that did not end.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import TextClause, text
+
+if TYPE_CHECKING:
+    from dagster_postgres.event_log import PostgresEventLogStorage
 
 # Steps, engine events and log lines of runs are looked at while they are fresh.
 EVENT_DAYS = 14
@@ -63,6 +68,9 @@ class Pruned:
 
 def prune(instance: dg.DagsterInstance, now: datetime, *, grid_days: int) -> Pruned:
     """Delete what is old, each batch in a transaction; nothing where events are not in PostgreSQL."""
+    # With it come all of Dagster's storages; the location is loaded without them.
+    from dagster_postgres.event_log import PostgresEventLogStorage
+
     storage = instance.event_log_storage
     if not isinstance(storage, PostgresEventLogStorage):
         return Pruned()
