@@ -1,6 +1,8 @@
 # Every target is one line of uv or npm underneath; tools/bootstrap installs uv in .tools/ when it is missing.
 .DEFAULT_GOAL := help
 RUN := .venv/bin
+# Hundreds of processes start in a test run, and each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test bench lint format build build-edge lock
 
