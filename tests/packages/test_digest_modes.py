@@ -17,6 +17,7 @@ from fleetprompt.ids import new_id
 from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.packages import credentials, runs
+from fleetprompt.packages.digest.chart import Bar, draw
 from fleetprompt.packages.operations import Resolution, posting_operations_of
 from fleetprompt.tenants.service import Tenant
 from tests.doubles.mattermost import RunningMattermost
@@ -86,6 +87,52 @@ async def test_a_digest_is_posted_with_its_id_and_a_link_that_others_can_follow(
     told = [kind for kind, _ in await platform.signals("mattermost.message.")]
     assert told == ["mattermost.message.posted"]
     assert len(await platform.signals("value.digest.posted")) == 1
+
+
+async def test_a_bots_digest_carries_the_picture_that_its_record_draws_unless_it_is_switched_off(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    installation = await connected_as(platform, mattermost, "bot")
+    _, execution = await platform.run_now(installation.id)
+    await platform.work()
+    mattermost.set(may_upload=False)
+    _, without = await platform.run_now(installation.id)
+    await platform.work()
+    settings = {"mode": "bot", "team": "operations", "channel": "fleet-reports"}
+    await platform.configure(installation.id, **settings, attach_trend=False)
+    await platform.run_now(installation.id)
+    await platform.work()
+    assert [len(post.file_ids) for post in mattermost.posts] == [1, 0, 0]
+    assert {entry.state for entry in await platform.ledger()} == {"posted"}
+    (file,) = mattermost.state.files.values()
+    kept = (await platform.execution(execution.id)).result
+    assert kept is not None
+    assert file.content == draw([Bar.from_json(one) for one in kept["bars"]])
+    assert [r.path for r in mattermost.requests].count("/api/v4/files") == 2
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        logged = await session.execute(
+            text(
+                "SELECT execution_id, fields ->> 'reason' FROM execution_logs WHERE level = 'warning'"
+            )
+        )
+    ((about, reason),) = logged
+    assert about == without.id
+    assert "upload_file" in reason
+
+
+async def test_a_digest_that_is_posted_again_has_its_picture(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 6: what a person or the platform settles is the same message."""
+    installation = await connected_as(platform, mattermost, "bot")
+    mattermost.set(bot_is_member=False)
+    await platform.run_now(installation.id)
+    await platform.work()
+    assert (await entry_of(platform)).state == "rejected"
+    mattermost.set(bot_is_member=True)
+    await settle(platform, installation.id, "post_again")
+    (post,) = mattermost.posts
+    assert len(post.file_ids) == 1
 
 
 TROUBLES: list[dict[str, Any]] = [

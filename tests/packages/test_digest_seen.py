@@ -4,9 +4,10 @@ import shutil
 
 from playwright.async_api import async_playwright
 
+from fleetprompt.packages.digest.chart import HEIGHT, WIDTH
 from fleetprompt.signals.emit import NewSignal, emit
 from tests.doubles.mattermost import RunningMattermost
-from tests.packages.installed import Platform, connected
+from tests.packages.installed import Platform, connected_as
 
 
 async def test_a_browser_shows_the_post_that_the_ledger_says_was_made(
@@ -14,7 +15,7 @@ async def test_a_browser_shows_the_post_that_the_ledger_says_was_made(
 ) -> None:
     """Trap 15 too: hostile text is neither markup nor a mention where people read it."""
     hostile = '@all <!channel> | `x` <script>document.title="owned"</script> [a](javascript:b)'
-    installation = await connected(platform, mattermost)
+    installation = await connected_as(platform, mattermost, "bot")
     async with platform.database.tenant(platform.tenant.schema) as session:
         for number in range(3):
             data = {"error_kind": "network", "error_message": hostile, "job": f"sync {hostile}"}
@@ -36,6 +37,9 @@ async def test_a_browser_shows_the_post_that_the_ledger_says_was_made(
         rows = [await row.inner_text() for row in await post.locator("tbody tr").all()]
         links = [await link.get_attribute("href") for link in await post.locator("a").all()]
         tags = await post.locator(".tag").all_inner_texts()
+        picture = post.locator("figure img")
+        name = await picture.get_attribute("alt")
+        size = await picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
         title = await page.title()
         await browser.close()
     assert "3 errors" in headline
@@ -48,3 +52,5 @@ async def test_a_browser_shows_the_post_that_the_ledger_says_was_made(
     assert all(str(link).startswith("http://127.0.0.1") for link in links), links
     assert not any("PINGS" in tag for tag in tags)
     assert title != "owned"
+    assert size == [WIDTH, HEIGHT], "the browser shows the picture"
+    assert name == f"Signals above, errors below, until {kept['bars'][-1]['day']}.png"

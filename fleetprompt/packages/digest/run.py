@@ -54,16 +54,16 @@ async def send_digest(
     else:
         told |= await send(text)
     # Committed with the end of the attempt.
-    context.execution.result = {**await _kept(context), **told}
+    context.execution.result = {**await kept_so_far(context), **told}
     return told
 
 
 async def keep_also(context: HandlerContext, **told: Any) -> None:
     """Add to what this attempt or an earlier one kept, such as the text."""
-    await context.execution.keep({**await _kept(context), **told})
+    await context.execution.keep({**await kept_so_far(context), **told})
 
 
-async def _kept(context: HandlerContext) -> dict[str, Any]:
+async def kept_so_far(context: HandlerContext) -> dict[str, Any]:
     """What this attempt kept, else what an earlier one did."""
     if context.execution.result is None and context.directive.attempt > 1:
         return await context.execution.kept() or {}
@@ -83,7 +83,7 @@ async def _written(
     context: HandlerContext, kind: DigestKind, params: DigestParams, config: DigestConfig
 ) -> DigestText:
     """The text: an earlier attempt's if there is one, else written now and kept at once."""
-    kept = await _kept(context)
+    kept = await kept_so_far(context)
     if "text" in kept:
         return DigestText.from_json(kept)
     return await _write(context, kind, params, config)

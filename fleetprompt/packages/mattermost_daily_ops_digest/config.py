@@ -34,6 +34,7 @@ class Config(DigestConfig):
     post_as_username: str | None = None
     post_icon_url: str | None = None
     silent_when_green: bool = True
+    attach_trend: bool = True
 
     def missing(self) -> tuple[str, ...]:
         """Options without which nothing can be posted in this mode."""

@@ -11,6 +11,7 @@ from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.delivery import Way
 from fleetprompt.outbound.transports.mattermost import (
+    Attachment,
     BotWay,
     HybridWay,
     WebhookMessage,
@@ -57,8 +58,18 @@ async def destination_of(session: AsyncSession, config: Config) -> str:
     return f"{credential.label}#{config.channel or 'default'}"
 
 
-async def open_way(context: HandlerContext, config: Config, text: str, *, silent: bool) -> Way:
-    """The way of the configuration's mode for this text; nothing may be missing in it."""
+async def open_way(
+    context: HandlerContext,
+    config: Config,
+    text: str,
+    *,
+    silent: bool,
+    picture: Attachment | None = None,
+) -> Way:
+    """The way of the configuration's mode for this text; nothing may be missing in it.
+
+    ``picture`` goes along as a bot alone.
+    """
     message = WebhookMessage(
         text=text,
         channel=config.channel,
@@ -71,7 +82,7 @@ async def open_way(context: HandlerContext, config: Config, text: str, *, silent
     if config.mode == "bot":
         sealed = await _opened(context, config.mattermost_token_id, "token")
         server = unseal_server(sealed.reveal(), allow_plain_http=plain_http)
-        return BotWay(context.http, server, team, channel, message)
+        return BotWay(context.http, server, team, channel, message, picture)
     url = await _opened(context, config.mattermost_credential_id, "webhook")
     hook = WebhookWay(
         context.http, parse_webhook_url(url.reveal(), allow_plain_http=plain_http), message
@@ -87,6 +98,12 @@ async def open_way(context: HandlerContext, config: Config, text: str, *, silent
         )
         return hook
     return HybridWay(hook, server, team, channel)
+
+
+async def tell_left_out(context: HandlerContext, way: Way) -> None:
+    """Say in the execution's log why a picture did not go along."""
+    if isinstance(way, BotWay) and way.left_out is not None:
+        await context.execution.log("warning", "posted without its picture", reason=way.left_out)
 
 
 async def _opened(context: HandlerContext, credential_id: Any, what: str) -> Secret:

@@ -20,6 +20,7 @@ from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
     TOKEN,
     WEBHOOK,
 )
+from fleetprompt.packages.mattermost_daily_ops_digest.picture import wants_picture
 from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_test
 from fleetprompt.packages.mattermost_daily_ops_digest.record import post_failed
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import (
@@ -92,10 +93,15 @@ async def _verify_token(
     """Ask who the token is and what it may do; posts nothing."""
     checked = digest_config.validate(config)
     server = unseal_server(secret.reveal(), allow_plain_http=True)
-    posts = checked.mode == "bot"
-    return _verification(
-        await check_token(client, server, checked.team, checked.channel, posts=posts)
+    found = await check_token(
+        client,
+        server,
+        checked.team,
+        checked.channel,
+        posts=checked.mode == "bot",
+        attaches=wants_picture(checked),
     )
+    return _verification(found)
 
 
 def _verification(check: Check) -> Verification:

@@ -13,7 +13,11 @@ from fleetprompt.packages.digest.run import keep_also
 from fleetprompt.packages.digest.settling import require_installed
 from fleetprompt.packages.digest.story import Story
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
-from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
+from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
+    destination_of,
+    open_way,
+    tell_left_out,
+)
 from fleetprompt.packages.mattermost_daily_ops_digest.record import Posting
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND, TestPostParams
 from fleetprompt.packages.service import get_installation
@@ -44,6 +48,7 @@ async def post_once(
     except (DirectiveFailed, OutcomeUnknown):
         await _keep_state(context, dedupe_key)
         raise
+    await tell_left_out(context, way)
     if way.can_look and delivered.remote_id is None:
         async with context.database.tenant(schema) as session:
             await request_finish(

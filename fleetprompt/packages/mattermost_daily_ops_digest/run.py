@@ -4,10 +4,11 @@ from typing import Any
 
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.packages.digest.render import DigestText
-from fleetprompt.packages.digest.run import send_digest, skip_paused
+from fleetprompt.packages.digest.run import kept_so_far, send_digest, skip_paused
 from fleetprompt.packages.digest.story import Story
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
 from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
+from fleetprompt.packages.mattermost_daily_ops_digest.picture import picture_of, wants_picture
 from fleetprompt.packages.mattermost_daily_ops_digest.posting import post_once
 from fleetprompt.packages.mattermost_daily_ops_digest.record import Posting
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND, DigestParams
@@ -27,7 +28,8 @@ async def run_digest(context: HandlerContext, params: DigestParams) -> dict[str,
     async def post(text: DigestText) -> dict[str, Any]:
         posting = Posting(Story.of(context.directive, params), config, destination, text.sha256)
         silent = config.silent_when_green and not text.failing
-        way = await open_way(context, config, text.text, silent=silent)
+        picture = picture_of(config, await kept_so_far(context)) if wants_picture(config) else None
+        way = await open_way(context, config, text.text, silent=silent, picture=picture)
         key = params.dedupe_key(context.tenant)
         return {"destination": destination, **await post_once(context, posting, way, key)}
 

@@ -7,7 +7,12 @@ from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.outbound.delivery import Delivery
 from fleetprompt.packages.digest.settling import case_of, give_up, keep_posted, require_installed
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
-from fleetprompt.packages.mattermost_daily_ops_digest.connection import destination_of, open_way
+from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
+    destination_of,
+    open_way,
+    tell_left_out,
+)
+from fleetprompt.packages.mattermost_daily_ops_digest.picture import picture_of
 from fleetprompt.packages.mattermost_daily_ops_digest.record import Posting
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND, SettleParams
 from fleetprompt.packages.service import get_installation
@@ -26,7 +31,8 @@ async def settle_message(context: HandlerContext, params: SettleParams) -> dict[
     message = case.message
     posting = Posting(case.story, config, destination, message.content_sha256)
     silent = config.silent_when_green and not case.kept.get("failing")
-    way = await open_way(context, config, case.kept["text"], silent=silent)
+    picture = picture_of(config, case.kept)
+    way = await open_way(context, config, case.kept["text"], silent=silent, picture=picture)
     delivery = Delivery(
         context.database,
         context.tenant.schema,
@@ -42,6 +48,7 @@ async def settle_message(context: HandlerContext, params: SettleParams) -> dict[
         found = await delivery.look(message)
     else:
         found = await delivery.deliver()
+        await tell_left_out(context, way)
     if found is None and params.action == "finish":
         # Posted by the other side's own word, and not to be seen: it may be a replica that lags.
         raise DirectiveFailed("network", "The post is not to be seen yet.", retry_after=60.0)

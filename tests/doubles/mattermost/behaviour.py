@@ -79,6 +79,13 @@ class Behaviour:
     """Database trouble during authentication: 500 whose message holds the raw token."""
     second_factor_enforced: bool = False
     files_enabled: bool = True
+    may_upload: bool = True
+    """Whether the role of the channel's members has the permission `upload_file`."""
+    max_file_bytes: int = 100 * 1024 * 1024
+    upload_fault: Fault = "none"
+    """What happens to an upload, as `fault` to a post."""
+    upload_fault_requests: int | None = None
+    """How many uploads it hits, counted down; unset: all of them."""
     nodes: int = 1
     """Application servers behind the balancer, asked in turn; they do not share pending posts."""
     replica_lag_seconds: float = 0.0

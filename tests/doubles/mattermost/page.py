@@ -1,5 +1,6 @@
 """The posts as a channel that a person can read: no script, nothing loaded from elsewhere."""
 
+from base64 import b64encode
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
@@ -9,7 +10,7 @@ from markdown_it import MarkdownIt
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from .state import Channel, Post, State
+from .state import Channel, Post, State, UploadedFile
 
 _MARKDOWN = (
     MarkdownIt("commonmark", {"html": False, "breaks": True})
@@ -57,6 +58,8 @@ time { color:var(--quiet); font-size:12.5px }
 .body ul { list-style:disc } .body ol { list-style:decimal } .body hr { border:0;
   border-top:1px solid var(--line) }
 blockquote,.attachment { border-left:4px solid var(--line); margin:.5em 0; padding:.1em 0 .1em 12px }
+figure { margin:.6em 0; padding:10px 14px; border:1px solid var(--line); border-radius:6px }
+figcaption { color:var(--quiet); font-size:12.5px; margin-bottom:6px } figure img { max-width:100% }
 .empty,.deleted { color:var(--quiet) } .day { color:var(--quiet); font-size:12.5px; font-weight:650;
   text-align:center; border-bottom:1px solid var(--line); line-height:0; margin:18px 0 }
 .day span { background:var(--bg); padding:0 12px }
@@ -86,7 +89,10 @@ def page(state: State, request: Request) -> HTMLResponse:
         f"<p>{channel.members} members · {len(posts)} posts</p></header>"
         f"<ol>{_posts(state, posts)}</ol></main></body></html>"
     )
-    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
@@ -113,6 +119,7 @@ def _post(state: State, post: Post, at: datetime) -> str:
     tags += '<span class="tag">SILENT</span>' if post.silent else ""
     tags += f'<span class="tag">PINGS {escape(", ".join(p))}</span>' if (p := pings(post)) else ""
     body = render(post.message) + "".join(_attachment(a) for a in _attachments(post))
+    body += "".join(_file(state.files[one]) for one in post.file_ids)
     if post.delete_at:
         body = '<p class="deleted">(message deleted)</p>'
     return (
@@ -132,6 +139,15 @@ def _attachment(attachment: dict[str, Any]) -> str:
     title = f"<strong>{escape(str(attachment.get('title') or ''))}</strong>"
     texts = "".join(render(str(attachment.get(key) or "")) for key in ("pretext", "text"))
     return f'<div class="attachment">{title}{texts}</div>'
+
+
+def _file(file: UploadedFile) -> str:
+    """A picture with its name above it, as Mattermost shows a single one; another file by name."""
+    name, kind = escape(file.name), str(file.as_json()["mime_type"])
+    if not kind.startswith("image/"):
+        return f"<p>{name}</p>"
+    address = f"data:{kind};base64,{b64encode(file.content).decode()}"
+    return f'<figure><figcaption>{name}</figcaption><img src="{address}" alt="{name}"></figure>'
 
 
 def render(markdown: str) -> str:

@@ -4,23 +4,22 @@ import json
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from .state import Channel, Post, State, UploadedFile, User, make_id
+from .access import COOKIE, answer, authenticate, forbidden, may_read, readable_channel
+from .files import attach, upload
+from .state import Channel, Post, State, User
 from .text import find_mentions
 from .wire import (
     AppError,
-    common_headers,
     cut_connection,
     error_response,
     finish,
     idle,
-    multipart_fields,
     read_body,
     save_after_drop,
 )
 
-_COOKIE = "MMAUTHTOKEN"
 _SINCE_LIMIT = 1000
 
 
@@ -29,18 +28,20 @@ async def rest(state: State, request: Request) -> Response:
     try:
         return await _dispatch(state, request)
     except AppError as error:
-        answer = error_response(state, error)
+        told = error_response(state, error)
         if error.status == 401:
-            answer.set_cookie(_COOKIE, "", max_age=0, httponly=True)
-        return answer
+            told.set_cookie(COOKIE, "", max_age=0, httponly=True)
+        return told
 
 
 async def _dispatch(state: State, request: Request) -> Response:
     match [request.method, *request.path_params["path"].strip("/").split("/")]:
         case ["GET", "system", "ping"]:
-            return _json({"status": "OK"})
+            return answer({"status": "OK"})
+        case ["GET", "config", "client"]:
+            return _client_config(state, request)
         case ["GET", "users", "me"]:
-            return _json(_user_json(authenticate(state, request)))
+            return answer(_user_json(authenticate(state, request)))
         case ["GET", "teams", "name", team, "channels", "name", name]:
             return _channel_by_name(state, authenticate(state, request), team, name)
         case ["POST", "posts"]:
@@ -55,37 +56,16 @@ async def _dispatch(state: State, request: Request) -> Response:
             return await _search(state, request, authenticate(state, request), team_id)
         case ["GET", "channels", channel_id, "members", user_id]:
             return _member(state, authenticate(state, request), channel_id, user_id)
+        case ["GET", "teams", _, "members", "me"]:
+            return answer({"user_id": authenticate(state, request).id, "roles": "team_user"})
+        case ["GET", "roles", "name", name]:
+            authenticate(state, request)
+            return _role(state, name)
         case ["GET", "channels", channel_id, "posts"]:
             return _channel_posts(state, request, authenticate(state, request), channel_id)
         case ["POST", "files"]:
-            return await _upload(state, request, authenticate(state, request))
+            return await upload(state, request, authenticate(state, request))
     raise AppError(404, "api.context.404.app_error", "Sorry, we could not find the page.")
-
-
-def authenticate(state: State, request: Request) -> User:
-    """The user of the cookie, which wins, or of the bearer token."""
-    switches = state.behaviour
-    cookie = request.cookies.get(_COOKIE)
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    token = cookie or bearer
-    if switches.token_in_error:
-        raise AppError(500, "api.context.invalid_token.error", f"Invalid session token={token}.")
-    user = state.tokens.get(token)
-    without_csrf_header = cookie and request.method != "GET"
-    disabled = user and not user.is_bot and not switches.personal_tokens_enabled
-    if user is None or without_csrf_header or disabled or switches.token_expired:
-        raise AppError(
-            401,
-            "api.context.session_expired.app_error",
-            "Invalid or expired session, please login again.",
-        )
-    if switches.second_factor_enforced and not user.is_bot:
-        raise AppError(403, "api.context.mfa_required.app_error")
-    return user
-
-
-def _json(body: Any, status: int = 200) -> JSONResponse:
-    return JSONResponse(body, status, headers=common_headers())
 
 
 def _user_json(user: User) -> dict[str, Any]:
@@ -98,63 +78,61 @@ def _user_json(user: User) -> dict[str, Any]:
     }
 
 
-def _may_read(state: State, user: User, channel: Channel) -> bool:
-    if user.is_bot and not state.behaviour.bot_may_read:
-        return False
-    if channel.team_id == state.other_team_id:
-        return False
-    if channel.type == "P":
-        return user is state.owner and state.behaviour.hook_owner_reads_private
-    return True
-
-
-def _forbidden() -> AppError:
-    return AppError(
-        403, "api.context.permissions.app_error", "You do not have the appropriate permissions."
-    )
-
-
-def _readable_channel(state: State, user: User, channel_id: str) -> Channel:
-    channel = state.channels.get(channel_id)
-    if channel is None or not _may_read(state, user, channel):
-        raise _forbidden()
-    return channel
-
-
 def _channel_by_name(state: State, user: User, team: str, name: str) -> Response:
     if not name or len(name) > 64 or not name.replace("-", "").replace("_", "").isalnum():
         raise AppError(400, "api.context.invalid_url_param.app_error")
     if team != state.team_name:
         raise AppError(404, "app.team.get_by_name.missing.app_error")
     channel = state.channel_by_name(state.team_id, name)
-    if channel is None or not _may_read(state, user, channel):
+    if channel is None or not may_read(state, user, channel):
         raise AppError(404, "app.channel.get_by_name.missing.app_error")
-    return _json(channel.as_json())
+    return answer(channel.as_json())
 
 
 def _get_post(state: State, user: User, post_id: str) -> Response:
     for post in state.posts:
         if post.id == post_id and not post.delete_at:
-            _readable_channel(state, user, post.channel_id)
-            return _json(post.as_json())
+            readable_channel(state, user, post.channel_id)
+            return answer(post.as_json())
     raise AppError(404, "app.post.get.app_error")
 
 
 def _member(state: State, user: User, channel_id: str, user_id: str) -> Response:
     channel = state.channels.get(channel_id)
     if channel is None or channel.team_id == state.other_team_id:
-        raise _forbidden()
+        raise forbidden()
     wanted = user if user_id == "me" else state.users.get(user_id)
     if wanted is None or (wanted.is_bot and not state.behaviour.bot_is_member):
         raise AppError(404, "app.channel.get_member.missing.app_error")
-    return _json({"channel_id": channel.id, "user_id": wanted.id, "roles": "channel_user"})
+    return answer({"channel_id": channel.id, "user_id": wanted.id, "roles": "channel_user"})
+
+
+def _client_config(state: State, request: Request) -> Response:
+    """The settings that clients may know, as text."""
+    if request.query_params.get("format") != "old":
+        raise AppError(400, "api.config.client.old_format.app_error")
+    return answer({"EnableFileAttachments": str(state.behaviour.files_enabled).lower()})
+
+
+def _role(state: State, name: str) -> Response:
+    permissions = {
+        "system_user": ["create_direct_channel"],
+        "team_user": ["list_team_channels"],
+        "channel_user": ["read_channel", "create_post"],
+    }
+    if name not in permissions:
+        raise AppError(404, "app.role.get_by_name.app_error")
+    found = permissions[name]
+    if name == "channel_user" and state.behaviour.may_upload:
+        found = [*found, "upload_file"]
+    return answer({"id": name, "name": name, "permissions": found, "built_in": True})
 
 
 def _own_post(state: State, user: User, post_id: str) -> Post:
     for post in state.posts:
         if post.id == post_id and not post.delete_at and post.user_id == user.id:
             return post
-    raise _forbidden()
+    raise forbidden()
 
 
 async def _patch_post(state: State, request: Request, user: User, post_id: str) -> Response:
@@ -164,12 +142,12 @@ async def _patch_post(state: State, request: Request, user: User, post_id: str) 
     post.message = str(wanted.get("message", post.message))
     post.props = dict(wanted.get("props", post.props))
     post.edit_at = post.update_at = state.now_ms()
-    return _json(post.as_json())
+    return answer(post.as_json())
 
 
 def _delete_post(state: State, user: User, post_id: str) -> Response:
     state.delete_post(_own_post(state, user, post_id).id)
-    return _json({"status": "OK"})
+    return answer({"status": "OK"})
 
 
 async def _search(state: State, request: Request, user: User, team_id: str) -> Response:
@@ -183,17 +161,21 @@ async def _search(state: State, request: Request, user: User, team_id: str) -> R
         for post in state.posts
         if not post.delete_at
         and state.channels[post.channel_id].team_id == team_id
-        and _may_read(state, user, state.channels[post.channel_id])
+        and may_read(state, user, state.channels[post.channel_id])
         and all(word in post.message.lower() for word in words)
     ]
-    return _json(
-        {"order": [p.id for p in found], "posts": {p.id: p.as_json() for p in found}, "matches": {}}
+    return answer(
+        {
+            "order": [p.id for p in found],
+            "posts": {p.id: p.as_json() for p in found},
+            "matches": {},
+        }
     )
 
 
 def _channel_posts(state: State, request: Request, user: User, channel_id: str) -> Response:
     """Newest first by page, or what changed after ``since``: at most 1000 rows in no order."""
-    _readable_channel(state, user, channel_id)
+    readable_channel(state, user, channel_id)
     try:
         since = int(request.query_params.get("since", "0"))
         page = int(request.query_params.get("page", "0"))
@@ -211,7 +193,7 @@ def _channel_posts(state: State, request: Request, user: User, channel_id: str) 
         living = sorted((p for p in rows if not p.delete_at), key=lambda p: -p.create_at)
         rows = living[page * per_page : (page + 1) * per_page]
         has_next = len(living) > (page + 1) * per_page
-    return _json(
+    return answer(
         {
             "order": [post.id for post in rows],
             "posts": {post.id: post.as_json() for post in rows},
@@ -229,10 +211,12 @@ async def _create_post(state: State, request: Request, user: User) -> Response:
         return await cut_connection(request, reset=False)
     wanted = _post_fields(body)
     channel = state.channels.get(wanted["channel_id"])
-    if channel is None or not _may_read(state, user, channel):
-        raise _forbidden()
+    if channel is None or not may_read(state, user, channel):
+        raise forbidden()
     if user.is_bot and not state.behaviour.bot_is_member:
-        raise _forbidden()
+        raise forbidden()
+    if wanted["file_ids"] and not state.behaviour.may_upload:
+        raise forbidden()
     silent = request.query_params.get("silent") == "true"
     if silent and not user.is_bot:
         raise AppError(403, "api.post.create_post.silent_notification.app_error")
@@ -249,8 +233,8 @@ async def _create_post(state: State, request: Request, user: User) -> Response:
             "Rejected post since another client is making the same request.",
         )
     earlier = next((post for post in state.posts if known and post.id == known), None)
-    if earlier is not None and _may_read(state, user, state.channels[earlier.channel_id]):
-        return _json(earlier.as_json(), 201)
+    if earlier is not None and may_read(state, user, state.channels[earlier.channel_id]):
+        return answer(earlier.as_json(), 201)
     if key:
         pending.set(key, "", state.now())
     if fault == "save_after_drop":
@@ -270,11 +254,11 @@ async def _create_post(state: State, request: Request, user: User) -> Response:
         raise
     if key:
         pending.set(key, post.id, state.now())
-    answer = _json(post.as_json(key), 201)
+    made = answer(post.as_json(key), 201)
     # Extending a session sets the cookie; a client that keeps it is then refused for want of the
     # header that a browser would send.
-    answer.set_cookie(_COOKIE, request.headers.get("authorization", "")[7:], httponly=True)
-    return await finish(state, request, fault, answer)
+    made.set_cookie(COOKIE, request.headers.get("authorization", "")[7:], httponly=True)
+    return await finish(state, request, fault, made)
 
 
 def _post_fields(body: bytes) -> dict[str, Any]:
@@ -319,32 +303,9 @@ def _save(state: State, user: User, channel: Channel, wanted: dict[str, Any], si
         update_at=now,
         props=wanted["props"],
         root_id=wanted["root_id"],
-        file_ids=[file_id for file_id in wanted["file_ids"] if file_id in state.files],
         silent=silent and state.behaviour.silent_supported,
         mentions=find_mentions([wanted["message"]], state.usernames().values()),
     )
+    post.file_ids = attach(state, wanted["file_ids"], post)
     state.posts.append(post)
     return post
-
-
-async def _upload(state: State, request: Request, user: User) -> Response:
-    if not state.behaviour.files_enabled:
-        raise AppError(501, "api.file.attachments.disabled.app_error")
-    body = await read_body(request, 50 * 1024 * 1024)
-    try:
-        parts = multipart_fields(request.headers.get("content-type", ""), body)
-    except (ValueError, LookupError) as error:
-        raise AppError(400, "api.context.invalid_body_param.app_error") from error
-    channel_id = request.query_params.get("channel_id", "")
-    channel_id = channel_id or "".join(c.decode() for n, f, c in parts if n == "channel_id")
-    channel = _readable_channel(state, user, channel_id)
-    uploaded = [
-        UploadedFile(make_id(), filename or name, channel.id, content)
-        for name, filename, content in parts
-        if filename is not None
-    ]
-    if not uploaded:
-        raise AppError(400, "api.file.upload_file.incorrect_number_of_files.app_error")
-    state.files |= {file.id: file for file in uploaded}
-    infos = [{"id": file.id, "name": file.name, "size": len(file.content)} for file in uploaded]
-    return _json({"file_infos": infos, "client_ids": []}, 201)

@@ -1,5 +1,6 @@
 """The stand-in's memory: users, team, channels, hooks, posts and files."""
 
+import mimetypes
 import secrets
 import threading
 import time
@@ -106,14 +107,33 @@ class Hook:
     user_id: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class UploadedFile:
-    """A file that waits for a post."""
+    """A file that waits for a post of its uploader, or belongs to one."""
 
-    id: str
     name: str
     channel_id: str
+    user_id: str
     content: bytes = field(repr=False)
+    create_at: int
+    post_id: str = ""
+    id: str = field(default_factory=make_id)
+
+    def as_json(self) -> dict[str, Any]:
+        """The file as the REST interface shows it."""
+        return {
+            "id": self.id,
+            "user_id": self.user_id,
+            "post_id": self.post_id,
+            "channel_id": self.channel_id,
+            "create_at": self.create_at,
+            "update_at": self.create_at,
+            "delete_at": 0,
+            "name": self.name,
+            "extension": self.name.rpartition(".")[2],
+            "size": len(self.content),
+            "mime_type": mimetypes.guess_type(self.name)[0] or "application/octet-stream",
+        }
 
 
 @dataclass(frozen=True)
@@ -267,10 +287,18 @@ class State:
 
     def take_fault(self) -> str:
         """The fault that hits this writing request; counts down where a count is set."""
+        return self._take("fault")
+
+    def take_upload_fault(self) -> str:
+        """The fault that hits this upload."""
+        return self._take("upload_fault")
+
+    def _take(self, which: str) -> str:
         with self.lock:
-            switches = self.behaviour
-            if switches.fault == "none" or switches.fault_requests == 0:
+            fault = str(getattr(self.behaviour, which))
+            left = getattr(self.behaviour, f"{which}_requests")
+            if fault == "none" or left == 0:
                 return "none"
-            if switches.fault_requests is not None:
-                switches.fault_requests -= 1
-            return switches.fault
+            if left is not None:
+                setattr(self.behaviour, f"{which}_requests", left - 1)
+            return fault

@@ -1,6 +1,7 @@
 """Mattermost: post through a webhook or as a bot, look for posts, check without posting, render safely."""
 
 from fleetprompt.outbound.transports.mattermost.check import Check, check_webhook
+from fleetprompt.outbound.transports.mattermost.files import Attachment
 from fleetprompt.outbound.transports.mattermost.message import (
     TEXT_LIMIT,
     WebhookMessage,
@@ -16,6 +17,7 @@ from fleetprompt.outbound.transports.mattermost.ways import BotWay, HybridWay, W
 
 __all__ = [
     "TEXT_LIMIT",
+    "Attachment",
     "BotWay",
     "Check",
     "HybridWay",

@@ -54,6 +54,7 @@ class User(msgspec.Struct):
     id: str
     username: str = ""
     is_bot: bool = False
+    roles: str = ""
 
 
 class Channel(msgspec.Struct):
@@ -61,6 +62,7 @@ class Channel(msgspec.Struct):
 
     id: str
     delete_at: int = 0
+    team_id: str = ""
 
 
 class _Post(msgspec.Struct):
@@ -145,15 +147,18 @@ async def post_as_bot(
     key: str,
     *,
     silent: bool,
+    file_id: str | None = None,
     not_after: float | None = None,
 ) -> Outcome:
     """Post once; ``remote_id`` is the post's id. The same key within 30 seconds gives the same post."""
-    body = {
+    body: dict[str, Any] = {
         "channel_id": channel_id,
         "message": text,
         "pending_post_id": key,
         "props": {"fleetprompt": {"key": key}},
     }
+    if file_id is not None:
+        body["file_ids"] = [file_id]
     path = "/posts?silent=true" if silent else "/posts"
     content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     try:

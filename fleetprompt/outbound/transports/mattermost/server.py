@@ -17,6 +17,7 @@ import msgspec
 
 from fleetprompt.errors import InvalidError
 from fleetprompt.outbound.http import (
+    DEADLINE_SECONDS,
     ConnectFailedError,
     OutboundClient,
     RefusedError,
@@ -58,7 +59,9 @@ class Server:
         path: str,
         *,
         content: bytes = b"",
+        content_type: str = "application/json",
         read_limit: int = _OBJECT_LIMIT,
+        deadline_seconds: float = DEADLINE_SECONDS,
         not_after: float | None = None,
     ) -> Reply:
         """Ask ``/api/v4{path}``; errors as in ``OutboundClient.request``. No cookie is ever sent."""
@@ -68,9 +71,10 @@ class Server:
             headers={
                 "Authorization": f"Bearer {self._token}",
                 "Accept": "application/json",
-                **({"Content-Type": "application/json"} if content else {}),
+                **({"Content-Type": content_type} if content else {}),
             },
             content=content,
+            deadline_seconds=deadline_seconds,
             read_limit=read_limit,
             not_after=not_after,
         )

@@ -7,6 +7,7 @@ and channel exist, the account is a member and may read. Each answer says in pla
 from fleetprompt.outbound.http import OutboundClient, OutboundError
 from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.transports.mattermost.check import Check, Verdict
+from fleetprompt.outbound.transports.mattermost.files import MAY_NOT_ATTACH, may_attach
 from fleetprompt.outbound.transports.mattermost.rest import find_channel, who_am_i
 from fleetprompt.outbound.transports.mattermost.server import Server, failure, refusal
 
@@ -25,8 +26,12 @@ async def check_token(
     channel: str | None = None,
     *,
     posts: bool = True,
+    attaches: bool = False,
 ) -> Check:
-    """Try the token, and with team and channel whether it may read there and, if it ``posts``, post."""
+    """Try the token, and with team and channel whether it may read there and, if it ``posts``, post.
+
+    One that may post is good even where it may not attach the picture that it ``attaches``; that is said.
+    """
     user = await who_am_i(client, server)
     if isinstance(user, Outcome):
         return _bad(user)
@@ -41,6 +46,7 @@ async def check_token(
     if isinstance(found, Outcome):
         return _bad(found)
     place = found[0].id
+    team_id = found[0].team_id
     asked = [
         (
             f"/channels/{place}/posts?per_page=1",
@@ -59,7 +65,10 @@ async def check_token(
         if (wrong := await _refused(client, server, path, words)) is not None:
             return _bad(wrong)
     done = f"{name} may post to {channel}" if posts else f"{name} may read {channel}"
-    return Check("good", f"The token works: {done}; nothing was posted.", 200)
+    words = f"The token works: {done}; nothing was posted."
+    if attaches and await may_attach(client, server, place, team_id, user.roles) is False:
+        words += f" But {MAY_NOT_ATTACH}, or switch the picture off; until then the digest comes without it."
+    return Check("good", words, 200)
 
 
 async def _refused(client: OutboundClient, server: Server, path: str, words: str) -> Outcome | None:

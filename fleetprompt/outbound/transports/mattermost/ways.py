@@ -11,6 +11,7 @@ from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.outbound.ledger import Mark
 from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.sighting import Sighting
+from fleetprompt.outbound.transports.mattermost.files import Attachment, upload
 from fleetprompt.outbound.transports.mattermost.message import WebhookMessage, WebhookUrl
 from fleetprompt.outbound.transports.mattermost.post import post_webhook
 from fleetprompt.outbound.transports.mattermost.rest import (
@@ -22,6 +23,9 @@ from fleetprompt.outbound.transports.mattermost.rest import (
     whereabouts,
 )
 from fleetprompt.outbound.transports.mattermost.server import Server
+
+# Definite refusals, before anything is saved, that a file may be the cause of.
+_PERHAPS_FOR_THE_FILE = (400, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,13 @@ class WebhookWay:
 
 
 class BotWay:
-    """As the account of ``server``'s token, in the team's channel of this name."""
+    """As the account of ``server``'s token, in the team's channel of this name.
+
+    ``picture`` goes along if the server takes it; ``left_out`` tells why it did not.
+    """
 
     can_look = True
+    left_out: str | None = None
 
     def __init__(
         self,
@@ -65,21 +73,38 @@ class BotWay:
         team: str,
         channel: str,
         message: WebhookMessage,
+        picture: Attachment | None = None,
     ) -> None:
         self._client, self._server, self._message = client, server, message
-        self._team, self._channel = team, channel
+        self._team, self._channel, self._picture = team, channel, picture
         self._where: Whereabouts | None = None
+        self._file_id: str | None = None
 
     async def prepare(self) -> Mark | Outcome:
-        """Who posts where, asked before anything is sent."""
+        """Who posts where, asked before anything is sent; and the picture, which nobody sees yet."""
         found = await whereabouts(self._client, self._server, self._team, self._channel)
         if isinstance(found, Outcome):
             return found
-        self._where = found
+        self._where, self._file_id = found, None
+        if self._picture is not None:
+            uploaded = await upload(self._client, self._server, found.channel.id, self._picture)
+            if isinstance(uploaded, Outcome):
+                self.left_out = uploaded.message
+            else:
+                self._file_id, self.left_out = uploaded, None
         return found.mark
 
     async def send(self, key: str, not_after: float) -> Outcome:
-        """Post once; ``prepare`` goes before."""
+        """Post once; ``prepare`` goes before. What is refused with the picture is posted without it."""
+        outcome = await self._post(key, not_after, self._file_id)
+        if self._file_id is not None and outcome.http_status in _PERHAPS_FOR_THE_FILE:
+            without = await self._post(key, not_after, None)
+            if without.state != "rejected":
+                self.left_out = "The server refuses the message with a file."
+            return without
+        return outcome
+
+    async def _post(self, key: str, not_after: float, file_id: str | None) -> Outcome:
         assert self._where is not None  # noqa: S101 - delivery prepares first
         return await post_as_bot(
             self._client,
@@ -89,6 +114,7 @@ class BotWay:
             key,
             # A person's token may not post silently: the server answers 403.
             silent=self._message.silent and self._where.user.is_bot,
+            file_id=file_id,
             not_after=not_after,
         )
 
