@@ -52,6 +52,7 @@ from fleetprompt_api.problems_openapi import add_problems
 from fleetprompt_api.problems_openapi import problems as problem_answers
 from fleetprompt_api.state import opened, state_of
 from fleetprompt_api.tracing import TracedRequests
+from fleetprompt_api.webchat import escalations as webchat_escalations
 from fleetprompt_api.webchat import inbox as webchat_inbox
 from fleetprompt_api.webchat import plain as webchat_plain
 from fleetprompt_api.webchat import sites as webchat_sites
@@ -88,6 +89,7 @@ _NOUNS = (
     console,
     webchat_sites,
     webchat_inbox,
+    webchat_escalations,
     webchat_visitors,
     webchat_plain,
     widget_files,

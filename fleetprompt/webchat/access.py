@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.webchat.addresses import hashed, network_of, salt_of
-from fleetprompt.webchat.limits import Bucket, Scope, remove_ended, take, use_once
+from fleetprompt.webchat.limits import Bucket, Scope, full, remove_ended, take, use_once
 from fleetprompt.webchat.sites import Site
 from fleetprompt.webchat.work import bits_for, read_proof, required
 
@@ -18,8 +18,8 @@ _MINUTE, _HOUR = 60, 3600
 class Guest:
     """A visitor on one of the site's pages, at this moment; ``answer`` is that to a challenge.
 
-    ``expires_at`` is when the token ends, in Unix seconds. ``solved``: the answer is one to the tenant's
-    CAPTCHA, and its vendor says that it holds.
+    ``expires_at`` is when the token ends, in Unix seconds. ``can_work``: the page's browser can do the work
+    of a challenge. ``solved``: the answer is one to the tenant's CAPTCHA, and its vendor says that it holds.
     """
 
     site: Site
@@ -29,6 +29,7 @@ class Guest:
     expires_at: int
     now: datetime
     answer: str | None = None
+    can_work: bool = True
     solved: bool = False
 
     async def address_hash(self, session: AsyncSession) -> str:
@@ -73,6 +74,8 @@ class Guest:
         taken = await take(session, buckets, self.now)
         excess = taken["address"] - free
         if excess > 0 and not await self._worked(session):
+            if not self.can_work:
+                raise full(next(one for one in buckets if one.scope == "address"), self.now)
             secret = self.site.signing.content
             raise required(secret, self.site.id, self.visitor_id, bits_for(excess), self.now)
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from unicodedata import category
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from fleetprompt.directives.service import request_directive
 from fleetprompt.directives.types import DirectiveParams
 from fleetprompt.errors import ConflictError, ErrorKind, InvalidError
 from fleetprompt.llm import Completion, FailureKind, Message, complete, configured
+from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.webchat.inbox import get_conversation
 from fleetprompt.webchat.models import ChatConversation, ChatMessage
@@ -39,7 +41,7 @@ DRAFT_LIMIT = 2000  # characters
 _MESSAGES = 20
 _MESSAGE_LIMIT = 1000  # characters of each
 _TOGETHER = 32 * 1024  # bytes of all; beyond, the oldest are left out
-_SWITCHED_OFF = (
+SWITCHED_OFF = (
     "Drafts are switched off. An administrator switches them on in the package website_chat."
 )
 _INSTRUCTIONS = (
@@ -60,6 +62,8 @@ _KINDS: Mapping[FailureKind, ErrorKind] = {
 }
 _ADDRESS = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,190}\.[^\s@<>.]{2,}")
 _LINK = re.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\"')\]]+")
+# Of what is not seen, joiners and marks of direction are part of some scripts; the rest hides something.
+_MARKS = "\u200c\u200d\u200e\u200f"
 _FIGURE = re.compile(r"\d(?:[.,:'’/ -]?\d)*")
 
 
@@ -70,6 +74,11 @@ class GenerateParams(DirectiveParams):
     up_to: int
 
 
+async def drafts_offered(session: AsyncSession, settings: Settings) -> bool:
+    """Whether the operator offers a model and the tenant's administrators switched drafts on."""
+    return configured(settings) is not None and (await tenant_chat(session)).settings.reply_drafts
+
+
 async def request_draft(
     session: AsyncSession, tenant: Tenant, conversation: ChatConversation, actor: Actor
 ) -> tuple[Directive, bool]:
@@ -78,7 +87,7 @@ async def request_draft(
     ConflictError where drafts are switched off, or nobody has written or the conversation is over.
     """
     if not (await tenant_chat(session)).settings.reply_drafts:
-        raise ConflictError(_SWITCHED_OFF)
+        raise ConflictError(SWITCHED_OFF)
     if conversation.status != "open" or conversation.last_seq == 0:
         raise ConflictError("There is nothing to answer.")
     base = f"webchat_draft:{tenant.slug}:{conversation.id}:{conversation.last_seq}"
@@ -107,7 +116,7 @@ async def generate_reply(context: HandlerContext, params: GenerateParams) -> dic
         raise DirectiveFailed("validation", "The platform's operator offers no language model.")
     async with context.database.tenant(context.tenant.schema) as session:
         if not (await tenant_chat(session)).settings.reply_drafts:
-            raise DirectiveFailed("validation", _SWITCHED_OFF)
+            raise DirectiveFailed("validation", SWITCHED_OFF)
         conversation = await get_conversation(session, params.conversation_id)
         site = await get_site(session, conversation.site_id)
         said = await _last_messages(session, params)
@@ -193,7 +202,8 @@ def _latest(lines: list[str]) -> list[str]:
 def readable(text: str, origins: Sequence[str]) -> str:
     """The model's text as a message; DirectiveFailed for one that is none or leads elsewhere."""
     try:
-        draft = message_text(secrets.redact(text)[:DRAFT_LIMIT])
+        seen = "".join(one for one in text if one in _MARKS or category(one) != "Cf")
+        draft = message_text(secrets.redact(seen)[:DRAFT_LIMIT])
     except InvalidError:
         raise DirectiveFailed("validation", "The model's text cannot be a message.") from None
     hosts = {urlsplit(origin).hostname or "" for origin in origins}

@@ -19,6 +19,7 @@ from fleetprompt import secrets
 from fleetprompt.directives.actors import PLATFORM
 from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.service import request_directive
 from fleetprompt.directives.types import DirectiveParams
@@ -51,7 +52,7 @@ SEND = "email.send"
 SETTLE = "webchat.escalation_settle"
 PROVIDER = "email"
 _SHOWN = 2000  # characters of the first message
-_SENDING = ":send"  # the end of the key of an escalation's mail by a connector
+SENDING = ":send"  # the end of the key of an escalation's mail by a connector
 _ASKED = text("SELECT 1 FROM directives WHERE idempotency_key = :key")
 
 
@@ -91,7 +92,20 @@ class _Mail:
 async def escalate_by_email(
     context: HandlerContext, params: EmailEscalationParams
 ) -> dict[str, Any]:
-    """Mail the conversation unless it was; the mail is written now, from what the conversation holds."""
+    """Mail the conversation unless it was."""
+    return await mail_conversation(context, params, context.directive)
+
+
+async def mail_conversation(
+    context: HandlerContext,
+    params: EmailEscalationParams,
+    escalation: ClaimedDirective | Directive,
+    word: UUID | None = None,
+) -> dict[str, Any]:
+    """Mail the conversation for its escalation's directive; ``word`` as in ``Delivery``.
+
+    The mail is written now, from what the conversation holds.
+    """
     async with context.database.tenant(context.tenant.schema) as session:
         conversation = await get_conversation(session, params.conversation_id)
         if conversation.status == "erased":
@@ -114,7 +128,7 @@ async def escalate_by_email(
     if asked is not None:
         await notify_directives(context.database)
         return {"sent": False, "email_directive_id": str(asked.id)}
-    await _submit(context, params, chat, mail)
+    await _submit(context, params, chat, mail, escalation, word)
     return {"sent": True, "to": params.to}
 
 
@@ -126,7 +140,7 @@ async def _way(
 ) -> Literal["smtp", "connector"]:
     """As it was begun, else as it is set: a mail that may have gone one way never goes the other as well."""
     key = email_key(context.tenant, params.conversation_id, params.to)
-    if await session.scalar(_ASKED, {"key": f"{key}{_SENDING}"}):
+    if await session.scalar(_ASKED, {"key": f"{key}{SENDING}"}):
         return "connector"
     return "smtp" if await ledger.find(session, key) is not None else chat.email_via
 
@@ -155,12 +169,12 @@ async def settle_by_connector(context: HandlerContext, params: SettleParams) -> 
 
 async def _escalation_of(session: AsyncSession, mail: Directive) -> Directive | None:
     """The escalation that asked for this mail; its key is the mail's without the end."""
-    if mail.type != SEND or not mail.idempotency_key.endswith(_SENDING):
+    if mail.type != SEND or not mail.idempotency_key.endswith(SENDING):
         return None
     found: Directive | None = await session.scalar(
         select(Directive).where(
             Directive.type == ESCALATE_TO_EMAIL,
-            Directive.idempotency_key == mail.idempotency_key.removesuffix(_SENDING),
+            Directive.idempotency_key == mail.idempotency_key.removesuffix(SENDING),
         )
     )
     return found
@@ -187,7 +201,7 @@ async def _ask_connector(
     """The one ``email.send`` of this escalation, as it was asked for first."""
     if chat.connector_id is None:
         raise DirectiveFailed("validation", "No connector is chosen that sends mail of the chat.")
-    key = f"{email_key(context.tenant, params.conversation_id, params.to)}{_SENDING}"
+    key = f"{email_key(context.tenant, params.conversation_id, params.to)}{SENDING}"
     known: Directive | None = await session.scalar(
         select(Directive).where(Directive.idempotency_key == key)
     )
@@ -211,11 +225,17 @@ async def _ask_connector(
 
 
 async def _submit(
-    context: HandlerContext, params: EmailEscalationParams, chat: ChatSettings, mail: _Mail
+    context: HandlerContext,
+    params: EmailEscalationParams,
+    chat: ChatSettings,
+    mail: _Mail,
+    escalation: ClaimedDirective | Directive,
+    word: UUID | None,
 ) -> None:
     server = await open_server(context, chat)
     letter = Letter(
-        token=context.directive.id.hex,
+        # One escalation's mails have one Message-ID, so that a mailbox can tell that the second is the first.
+        token=escalation.id.hex,
         subject=mail.subject,
         text=mail.text,
         html=mail.html,
@@ -227,7 +247,7 @@ async def _submit(
         return audience
 
     async def posted(session: AsyncSession) -> None:
-        await tell_outcome(session, context.directive, "notified", destination=params.to)
+        await tell_outcome(session, escalation, "notified", destination=params.to)
 
     intent = ledger.Intent(
         dedupe_key=email_key(context.tenant, params.conversation_id, params.to),
@@ -241,7 +261,7 @@ async def _submit(
     way = MailWay(context.http, letter, asked, None, server)
     patience = context.settings.absence_seconds
     schema = context.tenant.schema
-    await Delivery(context.database, schema, intent, way, posted, patience).deliver()
+    await Delivery(context.database, schema, intent, way, posted, patience, word).deliver()
 
 
 async def open_server(context: HandlerContext, chat: ChatSettings) -> SmtpServer:

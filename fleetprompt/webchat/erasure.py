@@ -37,11 +37,12 @@ _MARK_REMOVED_DAYS = text(
 
 
 async def erase_visitor(
-    session: AsyncSession, site_id: UUID, visitor_id: UUID, now: datetime
+    session: AsyncSession, site_id: UUID, visitor_id: UUID, now: datetime, *, by: str
 ) -> Sequence[UUID]:
     """Forget a visitor for good; the ids of the conversations that were erased now.
 
-    Their rows are locked first, so that no message slips in behind. Repeating it changes nothing.
+    ``by`` is who asked: ``visitor``, or the actor (``user:<id>``). The conversations' rows are locked first,
+    so that no message slips in behind. Repeating it changes nothing.
     """
     await session.execute(
         insert(ChatErasure).values(site_id=site_id, visitor_id=visitor_id).on_conflict_do_nothing()
@@ -58,14 +59,14 @@ async def erase_visitor(
     )
     conversations = found.all()
     for conversation in conversations:
-        await erase_conversation(session, conversation, now)
+        await erase_conversation(session, conversation, now, by=by)
     return [one.id for one in conversations]
 
 
 async def erase_conversation(
-    session: AsyncSession, conversation: ChatConversation, now: datetime
+    session: AsyncSession, conversation: ChatConversation, now: datetime, *, by: str
 ) -> None:
-    """Remove what was said in a conversation, whose row is locked, and leave a tombstone."""
+    """Remove what was said in a conversation, whose row is locked; a tombstone says who asked for it."""
     conversation.status = "erased"
     conversation.closed_at = conversation.closed_at or now
     for name in (
@@ -95,6 +96,6 @@ async def erase_conversation(
         session,
         "conversation.erased",
         conversation,
-        {"messages": conversation.last_seq},
+        {"messages": conversation.last_seq, "by": by},
         dedupe_key=f"webchat_erased:{conversation.id}",
     )

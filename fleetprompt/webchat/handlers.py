@@ -28,6 +28,7 @@ from fleetprompt.webchat.email import (
 )
 from fleetprompt.webchat.escalation import ESCALATE_TO_EMAIL, ESCALATE_TO_MATTERMOST
 from fleetprompt.webchat.escalation_outcomes import escalation_failed
+from fleetprompt.webchat.escalation_resolving import RESOLVE, ResolveParams, resolve_escalation
 from fleetprompt.webchat.inbox import get_conversation
 from fleetprompt.webchat.mattermost import EscalateParams, escalate
 from fleetprompt.webchat.messages import add_message
@@ -255,6 +256,14 @@ DIRECTIVE_TYPES = (
         roles=_TEAM,
         timeout=180.0,
         after_failure=escalation_failed,
+    ),
+    DirectiveType(
+        RESOLVE,
+        "Sends an escalation again that may not have arrived, or gives it up, by a person's word.",
+        ResolveParams,
+        resolve_escalation,
+        roles=_TEAM,
+        timeout=180.0,
     ),
     DirectiveType(
         GENERATE,

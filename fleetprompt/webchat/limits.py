@@ -59,13 +59,18 @@ async def take(session: AsyncSession, buckets: Iterable[Bucket], now: datetime) 
         name = f"{bucket.kind}:{bucket.scope}:{bucket.place}"
         found = await session.scalar(_TAKE, {"bucket": name, "ends_at": end, "most": bucket.most})
         if found is None:
-            raise RateLimitedError(
-                f"Too much for this {bucket.scope} at once; what was written is not lost.",
-                retry_after=(end - now).total_seconds(),
-                scope=bucket.scope,
-            )
+            raise full(bucket, now)
         taken[bucket.scope] = found
     return taken
+
+
+def full(bucket: Bucket, now: datetime) -> RateLimitedError:
+    """The refusal of what is too much for a bucket, until its window ends."""
+    return RateLimitedError(
+        f"Too much for this {bucket.scope} at once; what was written is not lost.",
+        retry_after=(bucket.end(now) - now).total_seconds(),
+        scope=bucket.scope,
+    )
 
 
 async def use_once(session: AsyncSession, name: str, until: datetime) -> bool:

@@ -14,6 +14,8 @@ from fleetprompt import secrets
 from fleetprompt.directives.approvals.notices.setting import PROVIDER, Connection, connection_of
 from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.leases import ClaimedDirective
+from fleetprompt.directives.models import Directive
 from fleetprompt.directives.types import DirectiveParams
 from fleetprompt.errors import NotFoundError
 from fleetprompt.outbound import ledger
@@ -54,6 +56,16 @@ class EscalateParams(DirectiveParams):
 
 async def escalate(context: HandlerContext, params: EscalateParams) -> dict[str, Any]:
     """Post the conversation unless it is there already."""
+    return await post_conversation(context, params, context.directive)
+
+
+async def post_conversation(
+    context: HandlerContext,
+    params: EscalateParams,
+    escalation: ClaimedDirective | Directive,
+    word: UUID | None = None,
+) -> dict[str, Any]:
+    """Post the conversation for its escalation's directive; ``word`` as in ``Delivery``."""
     schema = context.tenant.schema
     async with context.database.tenant(schema) as session:
         conversation = await get_conversation(session, params.conversation_id)
@@ -70,11 +82,9 @@ async def escalate(context: HandlerContext, params: EscalateParams) -> dict[str,
     )
 
     async def posted(session: AsyncSession) -> None:
-        await tell_outcome(
-            session, context.directive, "notified", destination=connection.destination
-        )
+        await tell_outcome(session, escalation, "notified", destination=connection.destination)
 
-    await post_once(context, connection, key, text, params.channel, posted)
+    await post_once(context, connection, key, text, params.channel, posted, word)
     return {"posted": True, "destination": connection.destination}
 
 
@@ -110,6 +120,7 @@ async def post_once(
     text: str,
     channel: str | None,
     posted: OnPosted,
+    word: UUID | None = None,
 ) -> None:
     """Post a text under its key; DirectiveFailed or OutcomeUnknown where it is not certainly there."""
     try:
@@ -130,4 +141,5 @@ async def post_once(
     )
     way = WebhookWay(context.http, url, WebhookMessage(text=text, channel=channel))
     patience = context.settings.absence_seconds
-    await Delivery(context.database, context.tenant.schema, intent, way, posted, patience).deliver()
+    schema = context.tenant.schema
+    await Delivery(context.database, schema, intent, way, posted, patience, word).deliver()

@@ -41,6 +41,14 @@ def matches(origin: str, allowed: Iterable[str]) -> bool:
     return found in listed or (bool(dot) and f"{scheme}://*.{parent}" in listed)
 
 
+def browser_can_hash(origin: str) -> bool:
+    """Whether its pages have ``crypto.subtle`` (W3C Secure Contexts §3.1): HTTPS, or this machine's own."""
+    scheme, _, place = origin.lower().partition("://")
+    host = place.rpartition(":")[0] if place.rpartition(":")[2].isdigit() else place
+    near = host in ("localhost", "[::1]") or host.endswith(".localhost")
+    return scheme == "https" or near or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
 def _normal(text: str) -> str | None:
     """In lower case and without the scheme's own port; None for what is no origin."""
     if len(text) > LENGTH_LIMIT:

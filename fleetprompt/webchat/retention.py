@@ -57,7 +57,7 @@ async def prune(
             due = (await session.scalars(_DUE, values)).all()
             for conversation_id in due:
                 conversation = await get_conversation(session, conversation_id, lock=True)
-                await erase_conversation(session, conversation, now)
+                await erase_conversation(session, conversation, now, by="platform")
         erased += len(due)
         if len(due) < CONVERSATIONS_A_BATCH:
             break

@@ -83,6 +83,7 @@ BODIES: dict[str, Any] = {
     "mark_conversation_read": {"seq": 1},
     "assign_conversation": {"user_id": None},
     "escalate_conversation": {"installation_id": str(UUID(int=1))},
+    "resolve_escalation": {"action": "give_up"},
     "create_tenant": {"slug": "acme-new", "name": "Acme"},
     "delete_tenant": {"confirm": "nobody-here"},
 }

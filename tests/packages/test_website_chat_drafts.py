@@ -151,4 +151,5 @@ def test_a_text_is_kept_as_plain_text_within_bounds() -> None:
     for text in ("See https://shop.example/returns", "On www.brand.example or de.brand.example"):
         assert readable(text, origins) == text
     assert len(readable("x" * 9000, origins)) == 2000
+    assert readable("pay \u202e\u2066\u200b\U000e0041now\u200f", origins) == "pay now\u200f"
     assert unproven("On 2026-11-21 for 1,000 or 5", "we said 1.000 and 5") == ["2026-11-21"]

@@ -122,6 +122,8 @@ async def test_by_age_the_sites_own_term_goes_before_the_tenants(
     assert await prune(database, tenant, first_kept, NOW, AT_ONCE) == 2
     assert await prune(database, tenant, first_kept, NOW, AT_ONCE) == 0
     async with database.tenant(tenant.schema) as session:
+        asked = text("SELECT data->>'by' FROM signals WHERE type = 'webchat.conversation.erased'")
+        assert list(await session.scalars(asked)) == ["platform"] * 2
         rows = await session.execute(text("SELECT id, status FROM website_chat_conversations"))
         states = {row.id: row.status for row in rows}
         words = await session.scalar(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleetprompt.errors import InvalidError
 from fleetprompt.webchat.addresses import client_address, network_of
 from fleetprompt.webchat.hours import hours_view
-from fleetprompt.webchat.origins import allowed_origin, matches
+from fleetprompt.webchat.origins import allowed_origin, browser_can_hash, matches
 from fleetprompt.webchat.site_settings import Hours, Texts, text_colour_on
 from fleetprompt.webchat.text import checked_name, message_text, page_address
 
@@ -175,3 +175,19 @@ def test_t39_no_signature_is_compared_with_equals(repository: Path) -> None:
                 assert not any(word in compared for word in ("signature", "mac(", "digest(")), (
                     f"{path.name}: {compared}"
                 )
+
+
+@pytest.mark.parametrize(
+    ("origin", "can"),
+    [
+        *(("https://shop.example", True), ("https://shop.example:8443", True)),
+        *(("http://localhost:8080", True), ("http://demo.localhost", True)),
+        *(("http://127.0.0.1:9000", True), ("http://[::1]:80", True), ("http://[::1]", True)),
+        *(("http://shop.example", False), ("http://127.0.0.1.evil.example", False)),
+        *(("http://notlocalhost", False), ("http://[2001:db8::1]", False)),
+    ],
+)
+def test_trap_16_browsers_hash_only_where_the_page_came_over_https_or_from_their_machine(
+    origin: str, can: bool
+) -> None:
+    assert browser_can_hash(origin) is can

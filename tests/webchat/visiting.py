@@ -95,4 +95,4 @@ class Visitor:
     async def ask_to_be_forgotten(self) -> None:
         """Have everything removed."""
         async with self.database.tenant(self.site.tenant.schema) as session:
-            await erasure.erase_visitor(session, self.site.id, self.id, self.clock())
+            await erasure.erase_visitor(session, self.site.id, self.id, self.clock(), by="visitor")

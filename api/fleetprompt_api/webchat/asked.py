@@ -1,6 +1,6 @@
 """The answer to what is done about the chat by a directive."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -31,10 +31,16 @@ async def ask(
     idempotency_key: str | None,
     *,
     correlation_id: str | None = None,
+    check: Callable[[], Awaitable[None]] | None = None,
 ) -> Asked:
-    """Ask for a directive once under the request's key, and tell of it."""
+    """Ask for a directive once under the request's key, and tell of it.
+
+    ``check`` raises where it may not be asked for now; a repeated request is not checked again.
+    """
 
     async def act() -> Ids:
+        if check is not None:
+            await check()
         directive, _ = await service.request_directive(
             session,
             caller.tenant,

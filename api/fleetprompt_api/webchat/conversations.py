@@ -130,6 +130,8 @@ async def erase(guest: TheGuest, platform: Platform) -> None:
     """Forget the visitor: all conversations at this site."""
     async with platform.database.tenant(guest.site.tenant.schema) as session:
         await guest.admit_change(session)
-        erased = await erasure.erase_visitor(session, guest.site.id, guest.visitor_id, guest.now)
+        erased = await erasure.erase_visitor(
+            session, guest.site.id, guest.visitor_id, guest.now, by="visitor"
+        )
     for conversation_id in erased:
         platform.chat_live.tell(guest.site.tenant.schema, conversation_id)

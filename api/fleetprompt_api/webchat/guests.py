@@ -22,7 +22,7 @@ from fleetprompt.errors import (
 from fleetprompt.webchat import tokens
 from fleetprompt.webchat.access import Guest
 from fleetprompt.webchat.captcha import vouched
-from fleetprompt.webchat.origins import matches
+from fleetprompt.webchat.origins import browser_can_hash, matches
 from fleetprompt.webchat.sites import Site
 from fleetprompt_api.addresses import address_of
 from fleetprompt_api.routing import check_json
@@ -111,6 +111,7 @@ def _guest(request: Request, site: Site) -> Guest:
         expires_at=claims.expires_at,
         now=now,
         answer=request.headers.get("webchat-challenge"),
+        can_work=browser_can_hash(request.headers["origin"]),
     )
 
 

@@ -1,7 +1,7 @@
 """Conversations with visitors, for the team: listed, read, replied to, assigned, closed, escalated."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query
@@ -12,7 +12,7 @@ from fleetprompt.directives.wake import notify_directives
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.tenants.key_service import Identity
 from fleetprompt.tenants.members import get_member
-from fleetprompt.webchat import drafts, escalation, inbox
+from fleetprompt.webchat import drafts, inbox
 from fleetprompt.webchat.inbox import Status
 from fleetprompt.webchat.messages import PAGE, history
 from fleetprompt.webchat.models import ChatConversation
@@ -91,20 +91,6 @@ class Assignment(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: UUID | None
-
-
-class Escalation(BaseModel):
-    """Where to: an installation's Mattermost connection, or mail to an address that administrators set.
-
-    `channel` null is the webhook's own, `email` null the first address.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    to: Literal["mattermost", "email"] = "mattermost"
-    installation_id: UUID | None = None
-    channel: Annotated[Text | None, Field(max_length=64)] = None
-    email: Annotated[Text | None, Field(max_length=254)] = None
 
 
 @routes.get("/webchat/conversations")
@@ -221,36 +207,6 @@ async def close_webchat_conversation(
     """End a conversation."""
     params = {"conversation_id": str(conversation_id)}
     return await _ask(platform, caller, "webchat.conversation.close", params, idempotency_key)
-
-
-@routes.post(
-    "/webchat/conversations/{conversation_id}/escalations", status_code=202, responses=problems(409)
-)
-async def escalate_conversation(
-    conversation_id: UUID, to: Escalation, caller: WebchatWrite, platform: Platform
-) -> Asked:
-    """Post it to a channel of the team, or mail it; asked before for this place, there is that directive."""
-    async with platform.database.tenant(caller.tenant.schema) as session:
-        conversation = await inbox.get_conversation(session, conversation_id)
-        if to.to == "email":
-            directive, _ = await escalation.escalate_by_email(
-                session, caller.tenant, conversation, address=to.email, actor=actor_of(caller)
-            )
-        elif to.installation_id is None:
-            errors = [{"pointer": "/installation_id", "detail": "whose Mattermost connection"}]
-            raise InvalidError(errors=errors)
-        else:
-            directive, _ = await escalation.escalate(
-                session,
-                caller.tenant,
-                conversation,
-                installation_id=to.installation_id,
-                channel=to.channel,
-                actor=actor_of(caller),
-            )
-        found = await asked(session, directive.id)
-    await notify_directives(platform.database)
-    return found
 
 
 @routes.post(

@@ -168,7 +168,7 @@ async def _act(
         async with platform.database.tenant(schema) as session:
             await guest.admit_change(session)
             erased = await erasure.erase_visitor(
-                session, guest.site.id, guest.visitor_id, guest.now
+                session, guest.site.id, guest.visitor_id, guest.now, by="visitor"
             )
         for conversation_id in erased:
             platform.chat_live.tell(schema, conversation_id)

@@ -172,7 +172,7 @@ async def test_an_administrator_erases_a_visitor_and_says_so_first(
         page = (await client.get(address)).text
     assert "4711" not in page
     assert "Noor" not in page
-    assert "what was said and by whom is gone" in page
+    assert f"what was said and by whom is gone, asked for by ada@{tenant.slug}" in page
 
 
 async def test_trap_55_roles_hold_and_another_tenants_conversation_is_not_there(

@@ -13,7 +13,7 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import calling, problem_id
 from tests.api.webchat.test_access import platform_of
-from tests.api.webchat.widget import Widget, later, make_site, solve
+from tests.api.webchat.widget import ORIGIN, Widget, later, make_site, solve
 
 
 async def limited(
@@ -134,6 +134,28 @@ async def test_work_is_asked_beyond_the_free_sessions_and_counts_once(
     await second.post("end", {"conversation_id": conversation})
     again = await second.post("sessions", None, **{"Webchat-Challenge": answer})
     assert problem_id(again, 403) == "challenge-required"
+
+
+async def test_trap_16_pages_over_plain_http_are_asked_for_no_work_but_limited_to_what_is_free(
+    client: httpx.AsyncClient, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    limits = {"free_sessions_per_address_hour": 1, "free_messages_per_address_minute": 0}
+    site = await make_site(
+        database, settings, tenant, origins=("http://shop.example", ORIGIN), limits=limits
+    )
+    plain, second = [Widget(client, site.site_key, "http://shop.example") for _ in range(2)]
+    await plain.begin()
+    await second.bootstrap()
+    for refused, seconds in (
+        (await second.post("sessions"), 3600),
+        (await plain.say("hello"), 60),
+    ):
+        assert problem_id(refused, 429) == "rate-limited"
+        assert refused.json()["scope"] == "address"
+        assert 1 <= int(refused.headers["Retry-After"]) <= seconds
+    secure = Widget(client, site.site_key)
+    await secure.bootstrap()
+    assert problem_id(await secure.post("sessions"), 403) == "challenge-required"
 
 
 async def test_t40_a_forged_forwarding_header_changes_no_bucket(

@@ -181,6 +181,25 @@ async def test_the_same_limits_hold_and_nothing_that_was_typed_is_lost(
     assert visitor.said() == ["one"]
 
 
+async def test_without_a_captcha_the_page_ends_where_work_would_be_asked_and_keeps_what_was_typed(
+    client: httpx.AsyncClient, settings: Settings, database: Database, tenant: Tenant
+) -> None:
+    limits = {"free_sessions_per_address_hour": 1}
+    site = await make_site(database, settings, tenant, limits=limits)
+    first, second = Visitor(client, site), Visitor(client, site)
+    await first.come()
+    assert (await first.send(text="hello")).status_code == 200
+    await second.come()
+    refused = await second.send(text="half a day of typing")
+    assert refused.status_code == 403
+    assert "Many messages come from your network." in refused.text
+    assert ">half a day of typing</textarea>" in refused.text
+    assert "<script" not in refused.text
+    # Who has a conversation goes on.
+    assert (await first.send(text="and more")).status_code == 200
+    assert await _stored(database, tenant) == [(1, "hello"), (2, "and more")]
+
+
 async def test_the_visitor_may_be_forgotten(
     client: httpx.AsyncClient, site: ChatSite, database: Database, tenant: Tenant
 ) -> None:

@@ -200,7 +200,7 @@ async def test_t56_who_is_forgotten_leaves_a_tombstone_and_no_word(
         assert not [row for row in stored if "zeb" in row.lower() or "zeppelin" in row]
     assert await other.texts() == ["My zeppelin is late"]
     (tombstone,) = await signals_of(database, tenant, "webchat.conversation.erased")
-    assert tombstone["messages"] == 1
+    assert (tombstone["messages"], tombstone["by"]) == (1, "visitor")
     received = await signals_of(database, tenant, "webchat.message.received")
     (erased,) = [one for one in received if one["conversation_id"] == widget.conversation]
     assert erased["erased"] is True

@@ -1,9 +1,10 @@
 // Renews the regions marked data-live, and the rows of those marked data-rows, from the page's own
-// address: every ten seconds, and where the page names events, as soon as one comes. Every page works
-// without this.
+// address: every ten seconds, sooner while there is something marked data-soon, and where the page names
+// events, as soon as one comes. Every page works without this.
 "use strict";
 
 const EVERY = 10_000; // milliseconds
+const SOON = 1_500;
 const TYPING_HOLDS = 6_000;
 const TYPING_EVERY = 3_000;
 
@@ -12,12 +13,18 @@ const edited = (region) =>
     (field) => field.value !== field.defaultValue || field.checked !== field.defaultChecked,
   );
 
-// What somebody is reading or writing stays as it is.
+// What somebody is reading or writing stays as it is; a link that has the focus has it in the new region too.
 const inUse = (region) =>
-  region.contains(document.activeElement) ||
+  (region.contains(document.activeElement) && document.activeElement.tagName !== "A") ||
   region.querySelector("details[open]") !== null ||
   edited(region) ||
   [getSelection()].some((chosen) => !chosen.isCollapsed && chosen.containsNode(region, true));
+
+function swap(region, next) {
+  const href = region.contains(document.activeElement) ? document.activeElement.href : null;
+  region.replaceWith(next);
+  if (href !== null) [...next.querySelectorAll("a")].find((link) => link.href === href)?.focus();
+}
 
 function renewRows(list, next) {
   const ids = new Set([...next.children].map((row) => row.id));
@@ -26,7 +33,7 @@ function renewRows(list, next) {
     const known = document.getElementById(row.id);
     const place = document.adoptNode(row);
     if (known === null) list.insertBefore(place, before === null ? list.firstChild : before.nextSibling);
-    else if (!known.isEqualNode(place) && !inUse(known)) known.replaceWith(place);
+    else if (!known.isEqualNode(place) && !inUse(known)) swap(known, place);
     before = document.getElementById(row.id);
   }
   for (const row of [...list.children]) if (!ids.has(row.id) && !inUse(row)) row.remove();
@@ -44,7 +51,7 @@ async function renew() {
   for (const region of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(region.id);
     if (next !== null && !next.isEqualNode(region) && !inUse(region)) {
-      region.replaceWith(document.adoptNode(next));
+      swap(region, document.adoptNode(next));
     }
   }
   for (const list of document.querySelectorAll("[data-rows]")) {
@@ -71,6 +78,13 @@ async function renewSoon() {
     await renew().catch(() => {});
   }
   renewing = false;
+  expect();
+}
+
+let expected = 0;
+function expect() {
+  clearTimeout(expected);
+  if (document.querySelector("[data-soon]") !== null) expected = setTimeout(renewSoon, SOON);
 }
 
 // What is on a screen that somebody looks at has been read.
@@ -99,6 +113,16 @@ document.addEventListener("input", ({ target }) => {
   fetch(address, { method: "POST" }).catch(() => {});
 });
 
+// From conversation to conversation. Only where the list has the focus: whoever speaks to the computer
+// would press single keys by accident anywhere else (WCAG 2.1.4).
+document.addEventListener("keydown", (event) => {
+  const step = { j: 1, k: -1 }[event.key];
+  const list = document.activeElement.closest(".conversations");
+  if (step === undefined || list === null || event.ctrlKey || event.metaKey || event.altKey) return;
+  const links = [...list.querySelectorAll(".row-title")];
+  links[links.indexOf(document.activeElement) + step]?.focus();
+});
+
 // A page that nobody sees holds no stream: a browser opens only a few to one host.
 let source = null;
 function follow() {
@@ -117,6 +141,7 @@ function follow() {
 if (document.querySelector("[data-live], [data-rows]") !== null) {
   setInterval(renewSoon, EVERY);
   noteRead();
+  expect();
 }
 if (document.body.dataset.events !== undefined) {
   follow();

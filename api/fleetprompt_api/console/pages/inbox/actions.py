@@ -1,7 +1,7 @@
 """What people do about a conversation: reply, note as read, assign, escalate, close, erase."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from starlette.requests import Request
@@ -16,22 +16,27 @@ from fleetprompt.errors import (
     MalformedError,
     NotFoundError,
 )
+from fleetprompt.packages.operations import Resolution
 from fleetprompt.sessions.service import SignedIn
 from fleetprompt.tenants.keys import Scope
 from fleetprompt.tenants.members import get_member
-from fleetprompt.webchat import erasure, escalation, inbox
+from fleetprompt.webchat import drafts, erasure, escalation, inbox
+from fleetprompt.webchat.escalation_resolving import RESOLVE, check_resolution
 from fleetprompt.webchat.telling import correlation_of
 from fleetprompt.webchat.text import message_text
 from fleetprompt_api.auth import Platform, actor_of
 from fleetprompt_api.console.forms import field, read_form
 from fleetprompt_api.console.guard import INBOX, Visitor, page_router, problem_page
-from fleetprompt_api.console.pages.inbox.conversation import show
+from fleetprompt_api.console.pages.inbox.conversation import RESOLUTIONS, show
 from fleetprompt_api.state import AppState
 from fleetprompt_api.webchat.inbox import name_shown
 
 routes = page_router(INBOX)
 
 _ONE = "/conversations/{conversation_id}"
+_WOULD_REPLACE = (
+    "A draft would take the place of what you have written. Empty the field first, or send it."
+)
 
 
 @routes.post(f"{_ONE}/reply")
@@ -51,6 +56,31 @@ async def reply(
     except (InvalidError, IdempotencyMismatchError, ConflictError) as error:
         return await show(platform, visitor, conversation_id, error=error, text=typed)
     return _to(conversation_id, "#reply")
+
+
+@routes.post(f"{_ONE}/draft")
+async def suggest(
+    request: Request, conversation_id: UUID, visitor: Visitor, platform: Platform
+) -> Response:
+    """Have a language model draft a reply, which the page then puts into the reply's field."""
+    _require(visitor)
+    typed = field(await read_form(request), "text")
+    identity = visitor.identity
+    try:
+        if typed.strip():
+            raise ConflictError(_WOULD_REPLACE)
+        async with platform.database.tenant(identity.tenant.schema) as session:
+            if not await drafts.drafts_offered(session, platform.settings):
+                raise ConflictError(drafts.SWITCHED_OFF)
+            conversation = await inbox.get_conversation(session, conversation_id)
+            directive, _ = await drafts.request_draft(
+                session, identity.tenant, conversation, actor_of(identity)
+            )
+    except ConflictError as error:
+        return await show(platform, visitor, conversation_id, error=error, text=typed)
+    await notify_directives(platform.database)
+    platform.chat_live.tell(identity.tenant.schema, conversation_id)
+    return _to(conversation_id, f"?draft={directive.id}#reply")
 
 
 @routes.post(f"{_ONE}/typing", status_code=204)
@@ -137,6 +167,31 @@ async def escalate(
     return _to(conversation_id, f"#directive-{directive.id}" if made else "#escalations")
 
 
+@routes.post(f"{_ONE}/escalations/{{directive_id}}/resolve")
+async def resolve(
+    request: Request,
+    conversation_id: UUID,
+    directive_id: UUID,
+    visitor: Visitor,
+    platform: Platform,
+) -> Response:
+    """Send an escalation again that may not have arrived, or give it up."""
+    _require(visitor)
+    sent = await read_form(request)
+    action, key = field(sent, "action"), _key(sent)
+    if action not in RESOLUTIONS:
+        raise MalformedError("The form names nothing that can be done.")
+    try:
+        async with platform.database.tenant(visitor.identity.tenant.schema) as session:
+            conversation = await inbox.get_conversation(session, conversation_id)
+            await check_resolution(session, conversation, directive_id, cast(Resolution, action))
+        params = {"escalation_id": str(directive_id), "action": action}
+        await _ask(platform, visitor, conversation_id, RESOLVE, params, key)
+    except (ConflictError, IdempotencyMismatchError) as error:
+        return await show(platform, visitor, conversation_id, error=error)
+    return _to(conversation_id, "#escalations")
+
+
 @routes.post(f"{_ONE}/close")
 async def close(
     request: Request, conversation_id: UUID, visitor: Visitor, platform: Platform
@@ -163,7 +218,11 @@ async def erase(
     async with platform.database.tenant(schema) as session:
         found = await inbox.get_conversation(session, conversation_id)
         erased = await erasure.erase_visitor(
-            session, found.site_id, found.visitor_id, platform.clock()
+            session,
+            found.site_id,
+            found.visitor_id,
+            platform.clock(),
+            by=visitor.identity.actor,
         )
     for one in erased:
         platform.chat_live.tell(schema, one)

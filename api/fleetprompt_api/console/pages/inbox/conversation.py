@@ -15,12 +15,16 @@ from fleetprompt.directives.approvals.notices.setting import connection_of
 from fleetprompt.directives.models import Directive
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.packages.models import Installation
+from fleetprompt.packages.operations import Resolution
 from fleetprompt.packages.service import INSTALLED, list_installations
 from fleetprompt.sessions.service import SignedIn
+from fleetprompt.settings import Settings
 from fleetprompt.signals.models import Signal
 from fleetprompt.tenants.keys import Scope, at_least
 from fleetprompt.tenants.members import list_members
 from fleetprompt.webchat import inbox
+from fleetprompt.webchat.drafts import drafts_offered
+from fleetprompt.webchat.escalation_resolving import Escalated, escalated
 from fleetprompt.webchat.messages import PAGE, history
 from fleetprompt.webchat.models import ChatConversation, ChatMessage
 from fleetprompt.webchat.registration import get_site
@@ -30,6 +34,7 @@ from fleetprompt.webchat.text import TEXT_LIMIT
 from fleetprompt_api.auth import Platform
 from fleetprompt_api.console.guard import INBOX, LOOKING, Visitor, page_router
 from fleetprompt_api.console.page import render
+from fleetprompt_api.console.pages.inbox.draft import draft_of
 from fleetprompt_api.console.people import People, people_in
 from fleetprompt_api.state import AppState
 from fleetprompt_api.webchat.inbox import name_shown
@@ -37,6 +42,11 @@ from fleetprompt_api.webchat.inbox import name_shown
 routes = page_router(INBOX)
 
 _REPLY = "webchat.reply_send"
+# What may be done about an escalation that may not have arrived, in words.
+RESOLUTIONS: Mapping[Resolution, str] = {
+    "post_again": "Send again (it may then be there twice)",
+    "give_up": "Give up",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +73,22 @@ class Story:
     earlier: int
     signals: Sequence[Signal]
     directives: Sequence[Directive]
+    escalations: Sequence[Escalated]
     installations: Sequence[Installation]
     addresses: Sequence[str]
-
-    @property
-    def escalations(self) -> list[Directive]:
-        """Where it was taken to, or shall be."""
-        return [one for one in self.directives if one.type.startswith("webchat.escalate")]
+    drafts_offered: bool
 
 
 @routes.api_route("/conversations/{conversation_id}", methods=LOOKING)
 async def read_conversation(
-    conversation_id: UUID, visitor: Visitor, platform: Platform, before: int = 0
+    conversation_id: UUID,
+    visitor: Visitor,
+    platform: Platform,
+    before: int = 0,
+    draft: UUID | None = None,
 ) -> Response:
-    """The thread with everything that can be done about it."""
-    return await show(platform, visitor, conversation_id, before=before)
+    """The thread with everything that can be done about it; with a draft that was asked for."""
+    return await show(platform, visitor, conversation_id, before=before, draft_id=draft)
 
 
 async def show(
@@ -86,20 +97,22 @@ async def show(
     conversation_id: UUID,
     *,
     before: int = 0,
+    draft_id: UUID | None = None,
     error: FleetPromptError | None = None,
     text: str = "",
 ) -> Response:
-    """The page; with what could not be done, and what was typed."""
+    """The page; with what could not be done, and what was typed or drafted."""
     identity = visitor.identity
     identity.require(Scope.WEBCHAT_READ)
     schema = identity.tenant.schema
     async with platform.database.tenant(schema) as session:
-        story = await _story(session, conversation_id, before)
+        story = await _story(session, platform.settings, conversation_id, before)
     conversation = story.conversation
     people = await people_in(platform.database, identity.tenant, _named(story))
     async with platform.database.platform() as session:
         members = [one for one in await list_members(session, identity.tenant) if one.active]
     may_write = Scope.WEBCHAT_WRITE in identity.scopes and at_least(identity.role, "member")
+    drafted = draft_of(story.directives, draft_id, conversation) if may_write else None
     return render(
         "conversation.html",
         visitor=visitor,
@@ -118,29 +131,37 @@ async def show(
         may_write=may_write,
         may_erase=may_write and at_least(identity.role, "admin"),
         key=uuid4(),
-        text=text,
+        draft=drafted,
+        draft_id=draft_id,
+        text=text or (drafted.text if drafted else ""),
+        choices=RESOLUTIONS,
         text_limit=TEXT_LIMIT,
         error=error,
     )
 
 
-async def _story(session: AsyncSession, conversation_id: UUID, before: int) -> Story:
+async def _story(
+    session: AsyncSession, settings: Settings, conversation_id: UUID, before: int
+) -> Story:
     conversation = await inbox.get_conversation(session, conversation_id)
     last = min(before - 1, conversation.last_seq) if before > 0 else conversation.last_seq
     first = max(0, last - PAGE)
+    asked = await inbox.audit_directives(session, conversation)
     return Story(
         conversation=conversation,
         site_name=(await get_site(session, conversation.site_id)).name,
         said=await history(session, conversation.id, first, last - first) if last > first else (),
         earlier=first,
         signals=await inbox.audit_signals(session, conversation),
-        directives=await inbox.audit_directives(session, conversation),
+        directives=asked,
+        escalations=await escalated(session, asked),
         installations=[
             one
             for one in await list_installations(session)
             if one.state in INSTALLED and await connection_of(session, one, None) is not None
         ],
         addresses=(await tenant_chat(session)).settings.email_to,
+        drafts_offered=await drafts_offered(session, settings),
     )
 
 
@@ -221,13 +242,18 @@ def _in_words(kind: str, data: dict[str, Any], people: People) -> str:
             to = people.name(data["assignee"]) if data.get("assignee") else "nobody"
             return f"Given to {to}{f' by {by}' if by else ''}"
         case "conversation.erased":
-            return "Erased: what was said and by whom is gone"
+            asked = f", asked for by {f'the {by}' if by == 'visitor' else by}" if by else ""
+            return f"Erased: what was said and by whom is gone{asked}"
         case "escalation.created":
             return f"Escalated to {data.get('to', 'the team')}{f' by {by}' if by else ''}"
         case "escalation.notified":
             return f"The team was told: {data.get('destination') or data.get('to') or 'posted'}"
         case "escalation.failed":
             return f"The team was not told: {data.get('error_message') or data.get('error_kind') or ''}"
+        case "escalation.given_up":
+            return f"Given up{f' by {by}' if by else ''}: whether the team was told is not known"
+        case "reply.generated":
+            return "A draft of a reply was written"
         case other:
             return other
 
