@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import ColumnElement
 
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.ids import new_id
@@ -98,21 +99,9 @@ async def plan_and_claim(
     somebody claimed but did not begin to send before his lease ended. One caller of any number gets the
     lease (trap 17).
     """
-    await session.execute(
-        insert(OutboundMessage)
-        .values(
-            id=new_id(),
-            dedupe_key=intent.dedupe_key,
-            provider=intent.provider,
-            destination=intent.destination,
-            state="planned",
-            content_sha256=intent.content_sha256,
-            correlation_id=intent.correlation_id,
-            directive_id=intent.directive_id,
-            execution_id=intent.execution_id,
-        )
-        .on_conflict_do_nothing(index_elements=[OutboundMessage.dedupe_key])
-    )
+    made = await _enter_claimed(session, intent, lease_seconds)
+    if made is not None:
+        return made
     message = (
         await session.scalars(
             select(OutboundMessage)
@@ -162,6 +151,40 @@ async def plan_and_claim(
     )
 
 
+async def _enter_claimed(
+    session: AsyncSession, intent: Intent, lease_seconds: float
+) -> Claimed | None:
+    """A new message, planned and claimed at once; None if there is one of this key."""
+    token = new_id()
+    message: OutboundMessage | None = await session.scalar(
+        insert(OutboundMessage)
+        .values(
+            id=new_id(),
+            dedupe_key=intent.dedupe_key,
+            provider=intent.provider,
+            destination=intent.destination,
+            state="claimed",
+            attempt=1,
+            lease_token=token,
+            lease_expires_at=_from_now(lease_seconds),
+            content_sha256=intent.content_sha256,
+            correlation_id=intent.correlation_id,
+            directive_id=intent.directive_id,
+            execution_id=intent.execution_id,
+        )
+        .on_conflict_do_nothing(index_elements=[OutboundMessage.dedupe_key])
+        .returning(OutboundMessage)
+    )
+    if message is None:
+        return None
+    lease = Lease(message.id, 1, token)
+    return Claimed("claimed", lease, 0.0, None, None, None, intent.content_sha256, message)
+
+
+def _from_now(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
 async def begin_sending(
     session: AsyncSession,
     lease: Lease,
@@ -181,8 +204,7 @@ async def begin_sending(
         remote_author=mark.author,
         remote_time=mark.remote_time,
         absent_at=None,
-        lease_expires_at=func.clock_timestamp()
-        + func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds),
+        lease_expires_at=_from_now(lease_seconds),
     )
 
 
@@ -213,9 +235,7 @@ async def settle(
         settled_at=func.clock_timestamp(),
         error_kind=error_kind,
         error_message=None if error_message is None else redact(error_message),
-        retry_after=None
-        if retry_in is None
-        else func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, retry_in),
+        retry_after=None if retry_in is None else _from_now(retry_in),
         remote_id=remote_id,
         permalink=permalink,
         proof=(proof or "answer") if state == "posted" else None,

@@ -6,7 +6,7 @@ what is still to come (research/mattermost_digest.md, traps 21, 24 to 26).
 """
 
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -114,15 +114,27 @@ def is_missed(slot: ScheduleSlot, now: datetime, grace_hours: float) -> bool:
 
 async def mark_requested(session: AsyncSession, slot: ScheduleSlot, directive_id: UUID) -> bool:
     """Tie a planned slot to its directive; False if it is no longer planned."""
-    return await _move(session, slot, ("planned",), "requested", directive_id=directive_id)
+    key = slot.installation_id, slot.local_date
+    return await _move(session, *key, ("planned",), "requested", directive_id=directive_id)
 
 
 async def settle(session: AsyncSession, slot: ScheduleSlot, state: Settled) -> bool:
-    """Say how a slot ended; False if that was said before. A failed one may still become done."""
+    """``settle_date`` for a slot that was read before."""
+    return await settle_date(session, slot.installation_id, slot.local_date, state)
+
+
+async def settle_date(
+    session: AsyncSession, installation_id: UUID, local_date: date, state: Settled
+) -> bool:
+    """Say how the tenant's slot of this date ended, if there is one; False if that was said before.
+
+    A failed one may still become done.
+    """
     open_states = (
         ("planned", "requested", "failed") if state == "done" else ("planned", "requested")
     )
-    return await _move(session, slot, open_states, state, settled_at=func.clock_timestamp())
+    key = installation_id, local_date
+    return await _move(session, *key, open_states, state, settled_at=func.clock_timestamp())
 
 
 async def close_abandoned(session: AsyncSession) -> int:
@@ -160,7 +172,8 @@ async def slots_of(
 
 async def _move(
     session: AsyncSession,
-    slot: ScheduleSlot,
+    installation_id: UUID,
+    local_date: date,
     from_states: tuple[str, ...],
     to_state: str,
     **values: object,
@@ -168,9 +181,9 @@ async def _move(
     result = await session.execute(
         update(ScheduleSlot)
         .where(
-            ScheduleSlot.tenant_schema == slot.tenant_schema,
-            ScheduleSlot.installation_id == slot.installation_id,
-            ScheduleSlot.local_date == slot.local_date,
+            # In a tenant's transaction there are its own rows alone.
+            ScheduleSlot.installation_id == installation_id,
+            ScheduleSlot.local_date == local_date,
             ScheduleSlot.state.in_(from_states),
         )
         .values(state=to_state, **values)

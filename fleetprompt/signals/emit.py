@@ -1,6 +1,7 @@
 """The platform's own signals, written in the transaction whose fact they tell."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from fleetprompt import secrets
 from fleetprompt.clock import system_clock
 from fleetprompt.errors import SecretFoundError
 from fleetprompt.ids import new_id
+from fleetprompt.signals import statements
 from fleetprompt.signals.envelope import key_of
 
 
@@ -35,16 +37,8 @@ class NewSignal:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-_KEY = text(
-    "INSERT INTO signal_keys (key, signal_id) VALUES (:key, :id)"
-    " ON CONFLICT (key) DO NOTHING RETURNING signal_id"
-)
+_STORE = text(statements.STORE.replace("%s::jsonb", "CAST(:signals AS jsonb)"))
 _KNOWN = text("SELECT signal_id FROM signal_keys WHERE key = :key")
-_INSERT = text(
-    "INSERT INTO signals (id, type, source, occurred_at, subject_type, subject_id, data, metadata,"
-    " dedupe_key) VALUES (:id, :type, :source, :occurred_at, :subject_type, :subject_id,"
-    " CAST(:data AS jsonb), CAST(:metadata AS jsonb), :dedupe_key)"
-)
 
 
 async def emit(session: AsyncSession, signal: NewSignal) -> UUID:
@@ -54,6 +48,25 @@ async def emit(session: AsyncSession, signal: NewSignal) -> UUID:
     that the tenant has seen, nothing is written and the first signal's id comes back. Data that looks
     like a secret is a SecretFoundError naming the place, never the value.
     """
+    [signal_id] = await emit_all(session, [signal])
+    return signal_id
+
+
+async def emit_all(session: AsyncSession, signals: Sequence[NewSignal]) -> list[UUID]:
+    """``emit`` for several, in one statement; their ids in the same order."""
+    rows = [_row(signal) for signal in signals]
+    stored = await session.execute(_STORE, {"signals": json.dumps(rows, allow_nan=False)})
+    fresh = set(stored.scalars())
+    ids: list[UUID] = []
+    for row in rows:
+        signal_id = UUID(row["id"])
+        if signal_id not in fresh:
+            signal_id = (await session.execute(_KNOWN, {"key": row["key"]})).scalar_one()
+        ids.append(signal_id)
+    return ids
+
+
+def _row(signal: NewSignal) -> dict[str, Any]:
     found = [
         {"pointer": pointer, "detail": f"looks like a secret: {what}"}
         for part, name in ((signal.data, "/data"), (signal.metadata, "/metadata"))
@@ -61,34 +74,22 @@ async def emit(session: AsyncSession, signal: NewSignal) -> UUID:
     ]
     if found:
         raise SecretFoundError(errors=found)
-    signal_id = new_id()
-    if signal.dedupe_key is not None:
-        key = key_of(signal.dedupe_key, signal.source, None)
-        fresh = await session.scalar(_KEY, {"key": key, "id": signal_id})
-        if fresh is None:
-            known: UUID = (await session.execute(_KNOWN, {"key": key})).scalar_one()
-            return known
+    key = signal.dedupe_key and str(key_of(signal.dedupe_key, signal.source, None))
     metadata = {
         "schema_version": 1,
         "correlation_id": signal.correlation_id,
         "causation_id": signal.causation_id,
         **signal.metadata,
     }
-    await session.execute(
-        _INSERT,
-        {
-            "id": signal_id,
-            "type": signal.type,
-            "source": signal.source,
-            "occurred_at": signal.occurred_at or system_clock(),
-            "subject_type": signal.subject_type,
-            "subject_id": signal.subject_id,
-            "data": json.dumps(signal.data, allow_nan=False),
-            "metadata": json.dumps(
-                {name: value for name, value in metadata.items() if value is not None},
-                allow_nan=False,
-            ),
-            "dedupe_key": signal.dedupe_key,
-        },
-    )
-    return signal_id
+    return {
+        "id": str(new_id()),
+        "key": key,
+        "type": signal.type,
+        "source": signal.source,
+        "occurred_at": (signal.occurred_at or system_clock()).isoformat(),
+        "subject_type": signal.subject_type,
+        "subject_id": signal.subject_id,
+        "dedupe_key": signal.dedupe_key,
+        "data": signal.data,
+        "metadata": {name: value for name, value in metadata.items() if value is not None},
+    }

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import PLATFORM
@@ -15,9 +15,10 @@ from fleetprompt.outbound import ledger
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.packages.digest.kind import DigestKind
 from fleetprompt.packages.digest.params import DigestParams, SettleParams, TestParams
-from fleetprompt.packages.digest.story import Story, settle_slot, tell
+from fleetprompt.packages.digest.story import Story, settle_slot, signal_of, tell
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.service import INSTALLED, note_trouble
+from fleetprompt.signals.emit import emit_all
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.vault.models import IntegrationCredential
 
@@ -37,24 +38,24 @@ async def sent(
     Its signals tell ``told``, the one about the message also what is ``further``.
     """
     params, now = story.params, func.clock_timestamp()
-    this = Installation.id == params.installation_id
-    await session.execute(
-        update(Installation).where(this).values(last_success_at=now, updated_at=now)
-    )
+    state = case((Installation.state.in_(INSTALLED), "connected"), else_=Installation.state)
     await session.execute(
         update(Installation)
-        .where(this, Installation.state.in_(INSTALLED))
-        .values(state="connected")
+        .where(Installation.id == params.installation_id)
+        .values(last_success_at=now, updated_at=now, state=state)
+        .execution_options(synchronize_session=False)
     )
     await session.execute(
         update(IntegrationCredential)
         .where(IntegrationCredential.id == credential_id)
         .values(state="connected", checked_at=now, last_error=None)
+        .execution_options(synchronize_session=False)
     )
     await settle_slot(session, params, "done")
-    await tell(session, f"{kind.transport}.message.posted", story, **told, **further)
+    signals = [signal_of(f"{kind.transport}.message.posted", story, **told, **further)]
     if isinstance(params, DigestParams):
-        await tell(session, "value.digest.posted", story, **told)
+        signals.append(signal_of("value.digest.posted", story, **told))
+    await emit_all(session, signals)
 
 
 async def not_sent(

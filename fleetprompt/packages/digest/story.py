@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.models import Directive
 from fleetprompt.packages.digest.params import DigestParams, TestParams
 from fleetprompt.schedules import slots
-from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.signals.emit import NewSignal, emit
 
 
@@ -31,25 +29,27 @@ class Story:
 
 async def tell(session: AsyncSession, type_: str, story: Story, **data: Any) -> None:
     """A signal about this message, once for each directive; never its text."""
+    await emit(session, signal_of(type_, story, **data))
+
+
+def signal_of(type_: str, story: Story, **data: Any) -> NewSignal:
+    """The signal that ``tell`` writes."""
     params = story.params
     about: dict[str, Any] = {"trigger": "test"}
     if isinstance(params, DigestParams):
         about = {"trigger": params.trigger, "window": params.window.model_dump(mode="json")}
-    await emit(
-        session,
-        NewSignal(
-            type=type_,
-            subject_type="installation",
-            subject_id=str(params.installation_id),
-            data={
-                "installation_id": str(params.installation_id),
-                **about,
-                **{name: value for name, value in data.items() if value is not None},
-            },
-            correlation_id=story.correlation_id,
-            causation_id=f"directive:{story.directive_id}",
-            dedupe_key=f"{type_}:{story.directive_id}",
-        ),
+    return NewSignal(
+        type=type_,
+        subject_type="installation",
+        subject_id=str(params.installation_id),
+        data={
+            "installation_id": str(params.installation_id),
+            **about,
+            **{name: value for name, value in data.items() if value is not None},
+        },
+        correlation_id=story.correlation_id,
+        causation_id=f"directive:{story.directive_id}",
+        dedupe_key=f"{type_}:{story.directive_id}",
     )
 
 
@@ -57,13 +57,5 @@ async def settle_slot(
     session: AsyncSession, params: DigestParams | TestParams, state: slots.Settled
 ) -> None:
     """Say how a scheduled digest's slot ended; nothing for what has none."""
-    if not isinstance(params, DigestParams) or params.local_date is None:
-        return
-    slot = await session.scalar(
-        select(ScheduleSlot).where(
-            ScheduleSlot.installation_id == params.installation_id,
-            ScheduleSlot.local_date == params.local_date,
-        )
-    )
-    if slot is not None:
-        await slots.settle(session, slot, state)
+    if isinstance(params, DigestParams) and params.local_date is not None:
+        await slots.settle_date(session, params.installation_id, params.local_date, state)
