@@ -23,7 +23,7 @@ CHAT = b"export const mount = 1;" * 200
 
 def build(folder: Path, loader: bytes = LOADER) -> dict[str, str]:
     """A build of the widget; the names of its files."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = {
         "pinned": f"loader.{hashlib.sha256(loader).hexdigest()[:8]}.js",
         "en": f"chat.en.{hashlib.sha256(CHAT).hexdigest()[:8]}.js",
