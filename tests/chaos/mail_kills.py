@@ -11,21 +11,29 @@ otherwise.
 import asyncio
 import contextlib
 import random
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import select
+
 from fleetprompt.db.engine import Database
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.outbound.transports.smtp.letter import TOKEN_HEADER
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.service import create_tenant
+from fleetprompt.tenants.service import Tenant, create_tenant
 from tests.chaos import killing
 from tests.chaos.ground import platform as running_platform
-from tests.chaos.killing import KillCount
-from tests.chaos.posting_kills import PATIENCE, Forks
+from tests.chaos.killing import (
+    PATIENCE_SECONDS,
+    Forks,
+    KillCount,
+    Worker,
+    patience_passes,
+    random_deaths,
+    was_killed,
+)
 from tests.doubles.gmail import Fault, Gmail, api_error, running_gmail, token_error
 from tests.doubles.smtp import MailServer, running_smtp
 from tests.packages.email_installed import Mailing
@@ -77,15 +85,20 @@ class Outcome(KillCount):
 
 
 class Kills:
-    """One way's kills, with a tenant and stand-ins of its own."""
+    """Kills by one way, with a tenant and stand-ins of their own; others of the way go on beside them.
 
-    def __init__(self, way: str, forks: Forks, gmail: Gmail, smtp: MailServer) -> None:
+    ``outcome`` is the way's.
+    """
+
+    def __init__(
+        self, way: str, outcome: Outcome, forks: Forks, gmail: Gmail, smtp: MailServer
+    ) -> None:
         self.way, self._forks, self._gmail, self._smtp = way, forks, gmail, smtp
-        self.outcome = Outcome()
+        self.outcome = outcome
         # Seconds that the quickest worker took which sent a digest undisturbed.
         self._duration = 60.0
 
-    async def set_up(self, database: Database, settings: Settings) -> None:
+    async def set_up(self, database: Database, settings: Settings, tenant: Tenant) -> None:
         """Connect, and send a digest that nobody disturbs."""
         told = settings.model_copy(
             update={
@@ -93,32 +106,24 @@ class Kills:
                 "google_token_url": f"{self._gmail.url}/token",
             }
         )
-        tenant = await create_tenant(told, slug=f"mails-{self.way}", name=self.way)
         self._mine = Mailing(database, told, tenant)
         self._gmail.users.add(await self._mine.person("ada", "owner"))
         gmail = self._gmail if self.way == "gmail" else None
         self._installation = await self._mine.installed(gmail, self._smtp)
         await self.digest(Trouble("none"))
 
-    async def every_suspension(self, every: int) -> None:
-        """Kill at the first suspension, and at each ``every``-th after it, one digest for each."""
-        at = 1
-        while await self.digest(Trouble("none"), {"kill_at": at}) == -signal.SIGKILL:
+    async def every_suspension(self, first: int, every: int) -> None:
+        """Kill at the ``first`` suspension, and at each ``every``-th after it, one digest for each."""
+        at = first
+        while was_killed(await self.digest(Trouble("none"), {"kill_at": at})):
             at += every
 
     async def random_kills(self, chance: random.Random, most: int) -> None:
         """One digest in some trouble, killed up to ``most`` times: at suspensions, or by the clock."""
-        workers: list[dict[str, float] | dict[str, int]] = [
-            {"kill_at": chance.randint(1, self.outcome.suspensions)}
-            if chance.random() < 0.7
-            else {"kill_after": chance.uniform(0.0, self._duration)}
-            for _ in range(chance.randint(1, most))
-        ]
-        await self.digest(chance.choice(_TROUBLES[self.way]), *workers)
+        deaths = random_deaths(chance, most, self.outcome.suspensions, self._duration)
+        await self.digest(chance.choice(_TROUBLES[self.way]), *deaths)
 
-    async def digest(
-        self, trouble: Trouble, *workers: dict[str, float] | dict[str, int]
-    ) -> int | None:
+    async def digest(self, trouble: Trouble, *workers: Worker) -> int | None:
         """Ask for a digest, let these workers try, then others until it has ended; then count.
 
         Returns how the first worker ended.
@@ -130,13 +135,13 @@ class Kills:
         first: int | None = None
         for round_ in range(_MOST_ROUNDS):
             await mine.hours_pass()
-            kind = workers[round_] if round_ < len(workers) else {}
+            kind: Worker = workers[round_] if round_ < len(workers) else {}
             begun = time.monotonic()
-            ended, suspensions = await asyncio.to_thread(self._forks.work, mine.tenant, **kind)
+            ended, suspensions = await asyncio.to_thread(self._forks.work, mine.tenant, kind)
             if ended == 0 and suspensions and not kind:
                 self._duration = min(self._duration, time.monotonic() - begun)
             first = ended if first is None else first
-            if ended == -signal.SIGKILL:
+            if was_killed(ended):
                 self.outcome.kills += 1
             elif ended != 0:
                 self.outcome.differences.append(f"{self.way}: a worker ended with {ended}")
@@ -147,8 +152,8 @@ class Kills:
             message = await self._message(directive.id)
             if round_ + 1 >= len(workers) and await self._has_ended(directive.id, message):
                 break
-            if message is not None and message.state in ("unknown", "retryable"):
-                await asyncio.sleep(PATIENCE + 0.05)
+            if message is not None and message.state == "unknown":
+                await patience_passes(mine)
         self._gmail.faults, self._smtp.drop = {}, ""
         self.outcome.digests += 1
         await self._count(f"{self.way}, {trouble.name}, {directive.id}", directive.id, execution.id)
@@ -162,7 +167,11 @@ class Kills:
         return not looked_for
 
     async def _message(self, directive_id: UUID) -> OutboundMessage | None:
-        return next((m for m in await self._mine.ledger() if m.directive_id == directive_id), None)
+        async with self._mine.database.tenant(self._mine.tenant.schema) as session:
+            found: OutboundMessage | None = await session.scalar(
+                select(OutboundMessage).where(OutboundMessage.directive_id == directive_id)
+            )
+        return found
 
     async def _count(self, about: str, directive_id: UUID, execution_id: UUID) -> None:
         token, outcome = execution_id.hex, self.outcome
@@ -193,17 +202,24 @@ async def run(
     kills: int,
     *,
     every: int = 1,
+    lanes: int = 1,
     seed: int = 0,
     progress: Callable[[list[Outcome]], None] = lambda outcomes: None,
 ) -> dict[str, Outcome]:
-    """Kill at every ``every``-th suspension, then at random until ``kills`` in all; by way."""
+    """Kill at every ``every``-th suspension, then at random until ``kills`` in all; by way.
+
+    ``lanes`` digests by each way are on their way at once.
+    """
+    outcomes = {way: Outcome() for way in WAYS}
     with contextlib.ExitStack() as stack:
         settings, server = stack.enter_context(running_platform())
         settings = settings.model_copy(
-            update={"manual_runs_per_hour": 1_000_000, "absence_seconds": PATIENCE}
+            update={"manual_runs_per_hour": 1_000_000, "absence_seconds": PATIENCE_SECONDS}
         )
-        tests = []
-        for way in WAYS:
+
+        making = asyncio.Lock()
+
+        async def one(number: int, lane: int, way: str) -> None:
             gmail = stack.enter_context(running_gmail())
             smtp = stack.enter_context(running_smtp())
             forks = Forks(
@@ -213,20 +229,22 @@ async def run(
                 FLEETPROMPT_GOOGLE_TOKEN_URL=f"{gmail.url}/token",
             )
             stack.callback(forks.close)
-            tests.append(Kills(way, forks, gmail, smtp))
-
-        async def one(test: Kills, chance: random.Random) -> None:
-            await test.set_up(database, settings)
-            await test.every_suspension(every)
-            while test.outcome.kills < kills / len(tests):
+            test = Kills(way, outcomes[way], forks, gmail, smtp)
+            async with making:
+                tenant = await create_tenant(settings, slug=f"mails-{way}-{lane}", name=way)
+            await test.set_up(database, settings, tenant)
+            await test.every_suspension(1 + lane * every, lanes * every)
+            chance = random.Random(seed + number)
+            while test.outcome.kills < kills / len(WAYS):
                 await test.random_kills(chance, 3)
-                progress([one.outcome for one in tests])
+                progress([*outcomes.values()])
 
         async with Database.application(settings) as database:
+            places = [(lane, way) for lane in range(lanes) for way in WAYS]
             await asyncio.gather(
-                *(one(test, random.Random(seed + n)) for n, test in enumerate(tests))
+                *(one(number, lane, way) for number, (lane, way) in enumerate(places))
             )
-    return {test.way: test.outcome for test in tests}
+    return outcomes
 
 
 def main() -> None:

@@ -9,12 +9,7 @@ post of every digest and know its id; webhook mode has at most one, and a digest
 
 import asyncio
 import contextlib
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,38 +17,50 @@ from typing import Any
 from uuid import UUID
 
 from mattermostautodriver import TypedDriver
+from sqlalchemy import select
 
 from fleetprompt.db.engine import Database
-from fleetprompt.db.urls import application_url
 from fleetprompt.outbound.delivery import key_of
 from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.settings import Settings
-from fleetprompt.tenants.service import create_tenant
+from fleetprompt.tenants.service import Tenant, create_tenant
 from tests.chaos import killing
 from tests.chaos.ground import platform as running_platform
-from tests.chaos.killing import KillCount
+from tests.chaos.killing import (
+    PATIENCE_SECONDS,
+    WORLD_SECONDS,
+    Forks,
+    KillCount,
+    Worker,
+    patience_passes,
+    random_deaths,
+    was_killed,
+)
 from tests.doubles.mattermost import Behaviour, RunningMattermost, running_mattermost
 from tests.packages.installed import MODES, Platform, connected_as
 
-PATIENCE = 0.5  # seconds; above everything that the faults below delay
 _MOST_ROUNDS = 60
 _ENDED = ("succeeded", "failed", "unknown", "cancelled")
 
-# What Mattermost does to the first writing request of a digest, and how it reads.
+# What Mattermost does to the first writing request of a digest, and how it reads; each delay is below
+# WORLD_SECONDS.
 TROUBLES: tuple[dict[str, Any], ...] = (
     {},
     {"fault": "drop_before_save", "fault_requests": 1},
     {"fault": "drop_after_save", "fault_requests": 1},
     {"fault": "reset_after_save", "fault_requests": 1},
     {"fault": "error_after_save", "fault_requests": 1},
-    {"fault": "save_after_drop", "fault_requests": 1, "late_save_seconds": 0.3},
-    {"fault": "drop_after_save", "fault_requests": 1, "nodes": 2, "replica_lag_seconds": 0.3},
+    {"fault": "save_after_drop", "fault_requests": 1, "late_save_seconds": 0.1},
+    {"fault": "drop_after_save", "fault_requests": 1, "nodes": 2, "replica_lag_seconds": 0.1},
     {
         **{"fault": "save_after_drop", "fault_requests": 1, "late_save_seconds": 0.1},
-        **{"nodes": 2, "replicas": 2, "replica_lag_seconds": 0.3},
+        **{"nodes": 2, "replicas": 2, "replica_lag_seconds": 0.1},
     },
-    {"save_seconds": 0.2, "nodes": 2},
+    {"save_seconds": 0.1, "nodes": 2},
     {"rate_limited": True, "rate_limit_requests": 2, "retry_after_seconds": 1},
+    {"upload_fault": "drop_after_save", "upload_fault_requests": 1},
+    {"upload_fault": "error_after_save", "upload_fault_requests": 1},
+    {"may_upload": False, "fault": "drop_after_save", "fault_requests": 1},
 )
 
 
@@ -68,91 +75,39 @@ class Outcome(KillCount):
     read_back: int = 0
 
 
-class Forks:
-    """The process that forks workers; ``further`` is added to its environment."""
-
-    def __init__(self, settings: Settings, owner_url: str, **further: str) -> None:
-        key = settings.master_key
-        environment = {
-            **os.environ,
-            "FLEETPROMPT_DATABASE_URL": owner_url,
-            "FLEETPROMPT_APP_DATABASE_URL": application_url(settings),
-            "FLEETPROMPT_STATE_DIR": str(settings.state_dir),
-            "FLEETPROMPT_MASTER_KEY": key.get_secret_value() if key else "",
-            "FLEETPROMPT_MASTER_KEY_SOURCE": "env",
-            "FLEETPROMPT_ALLOWED_PRIVATE_NETWORKS": '["127.0.0.0/8"]',
-            "FLEETPROMPT_ALLOW_PLAIN_HTTP": "true",
-            "FLEETPROMPT_ABSENCE_SECONDS": str(PATIENCE),
-            **further,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.posting_worker"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def work(
-        self, tenant: Any, kill_at: int | None = None, kill_after: float | None = None
-    ) -> tuple[int, int]:
-        """One worker's life: its exit code, negative for a signal, and the protocol's suspensions."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {
-            "tenant": [str(tenant.id), tenant.slug, tenant.schema],
-            "kill_at": kill_at,
-            "kill_after": kill_after,
-        }
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        ended = json.loads(self._process.stdout.readline())
-        return ended["ended"], ended["suspensions"]
-
-    def close(self) -> None:
-        """End the process, after the worker that it may still have."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
-        finally:
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-
-
 class Kills:
-    """One mode's kills, with a tenant and a Mattermost of its own."""
+    """Kills in one mode, with a tenant and a Mattermost of their own; others of the mode go on beside them.
 
-    def __init__(self, mode: str, forks: Forks, mattermost: RunningMattermost) -> None:
+    ``outcome`` is the mode's.
+    """
+
+    def __init__(
+        self, mode: str, outcome: Outcome, forks: Forks, mattermost: RunningMattermost
+    ) -> None:
         self.mode, self._forks, self.mattermost = mode, forks, mattermost
-        self.outcome = Outcome()
+        self.outcome = outcome
+        self._posted = 0
+        # Seconds of the latest worker that posted a digest undisturbed.
         self._duration = 0.5
 
-    async def set_up(self, database: Database, settings: Settings) -> None:
-        """Connect, and see how long a worker takes that nobody disturbs."""
-        tenant = await create_tenant(settings, slug=f"kills-{self.mode}", name=self.mode)
+    async def set_up(self, database: Database, settings: Settings, tenant: Tenant) -> None:
+        """Connect, and post a digest that nobody disturbs."""
         self._mine = Platform(database, settings, tenant)
         self._installation = await connected_as(self._mine, self.mattermost, self.mode)
-        begun = time.monotonic()
         await self.digest({})
-        self._duration = time.monotonic() - begun
 
-    async def every_suspension(self, every: int) -> None:
-        """Kill at the first suspension, and at each ``every``-th after it, one digest for each."""
-        at = 1
-        while await self.digest({}, {"kill_at": at}) == -signal.SIGKILL:
+    async def every_suspension(self, first: int, every: int) -> None:
+        """Kill at the ``first`` suspension, and at each ``every``-th after it, one digest for each."""
+        at = first
+        while was_killed(await self.digest({}, {"kill_at": at})):
             at += every
 
     async def random_kills(self, chance: random.Random, most: int) -> None:
         """One digest in some trouble, killed up to ``most`` times at random moments."""
-        times = [chance.uniform(0.0, self._duration) for _ in range(chance.randint(1, most))]
-        trouble = chance.choice(TROUBLES)
-        await self.digest(trouble, *({"kill_after": seconds} for seconds in times))
+        deaths = random_deaths(chance, most, self.outcome.suspensions, self._duration)
+        await self.digest(chance.choice(TROUBLES), *deaths)
 
-    async def digest(self, trouble: dict[str, Any], *workers: dict[str, Any]) -> int | None:
+    async def digest(self, trouble: dict[str, Any], *workers: Worker) -> int | None:
         """Ask for a digest, let these workers try, then others until it has ended; then count.
 
         Returns how the first worker ended.
@@ -163,10 +118,13 @@ class Kills:
         first: int | None = None
         for round_ in range(_MOST_ROUNDS):
             await mine.hours_pass()
-            kind = workers[round_] if round_ < len(workers) else {}
-            ended, suspensions = await asyncio.to_thread(self._forks.work, mine.tenant, **kind)
+            kind: Worker = workers[round_] if round_ < len(workers) else {}
+            begun = time.monotonic()
+            ended, suspensions = await asyncio.to_thread(self._forks.work, mine.tenant, kind)
             first = ended if first is None else first
-            if ended == -signal.SIGKILL:
+            if ended == 0 and suspensions and not kind:
+                self._duration = time.monotonic() - begun
+            if was_killed(ended):
                 self.outcome.kills += 1
             elif ended != 0:
                 self.outcome.differences.append(f"{self.mode}: a worker ended with {ended}")
@@ -174,8 +132,8 @@ class Kills:
             message = await self._message(directive.id)
             if round_ + 1 >= len(workers) and await self._has_ended(directive.id, message):
                 break
-            if message is not None and message.state in ("unknown", "posted", "retryable"):
-                await asyncio.sleep(PATIENCE + 0.05)
+            if self.mode != "webhook" and message and message.state in ("unknown", "posted"):
+                await patience_passes(mine)
         self.outcome.digests += 1
         await self._count(trouble, directive.id)
         return first
@@ -187,11 +145,16 @@ class Kills:
         return ended and message.state == "posted" and message.remote_id is not None
 
     async def _message(self, directive_id: UUID) -> OutboundMessage | None:
-        return next((m for m in await self._mine.ledger() if m.directive_id == directive_id), None)
+        async with self._mine.database.tenant(self._mine.tenant.schema) as session:
+            found: OutboundMessage | None = await session.scalar(
+                select(OutboundMessage).where(OutboundMessage.directive_id == directive_id)
+            )
+        return found
 
     async def _count(self, trouble: dict[str, Any], directive_id: UUID) -> None:
-        # What is still on its way is saved by then.
-        await asyncio.sleep(trouble.get("late_save_seconds", 0.0))
+        if trouble.get("late_save_seconds"):
+            # What is still on its way is saved by then.
+            await asyncio.sleep(WORLD_SECONDS)
         self.mattermost.state.behaviour = Behaviour()
         message = await self._message(directive_id)
         about = f"{self.mode} {trouble} {directive_id}"
@@ -206,6 +169,7 @@ class Kills:
             if post.props.get("fleetprompt", {}).get("key") == key
         ]
         self.outcome.posts += len(posts)
+        self._posted += len(posts)
         if len(posts) > 1:
             differences.append(f"{about}: posted {len(posts)} times")
         if message.state == "posted" and not posts:
@@ -223,9 +187,16 @@ class Kills:
             differences.append(f"{about}: ended {message.state} with {len(posts)} posts")
         elif (message.remote_id, (message.permalink or "")[-26:]) != (posts[0].id, posts[0].id):
             differences.append(f"{about}: another id than the post's")
+        elif self.mode == "bot" and len(posts[0].file_ids) != trouble.get("may_upload", True):
+            differences.append(f"{about}: {len(posts[0].file_ids)} pictures")
 
-    def seen_by_others(self) -> int:
-        """Posts of ours that an independent client pages through."""
+    def compare(self) -> None:
+        """The channel holds the posts that were counted and no other, as an independent client sees it."""
+        if (seen := self._seen_by_others()) != self._posted:
+            told = f"{self.mode}: an independent client sees {seen} posts, not {self._posted}"
+            self.outcome.differences.append(told)
+
+    def _seen_by_others(self) -> int:
         options = {"scheme": "http", "url": "127.0.0.1", "port": self.mattermost.port}
         state = self.mattermost.state
         with TypedDriver({**options, "token": state.bot_token, "max_retries": 0}) as client:
@@ -245,37 +216,44 @@ async def run(
     kills: int,
     *,
     every: int = 1,
+    lanes: int = 1,
     seed: int = 0,
     progress: Callable[[list[Outcome]], None] = lambda outcomes: None,
 ) -> dict[str, Outcome]:
-    """Kill at every ``every``-th suspension, then at random until ``kills`` in all; by mode."""
+    """Kill at every ``every``-th suspension, then at random until ``kills`` in all; by mode.
+
+    ``lanes`` digests of each mode are on their way at once.
+    """
+    outcomes = {mode: Outcome() for mode in MODES}
     with contextlib.ExitStack() as stack:
         settings, server = stack.enter_context(running_platform())
         settings = settings.model_copy(
-            update={"manual_runs_per_hour": 1_000_000, "absence_seconds": PATIENCE}
+            update={"manual_runs_per_hour": 1_000_000, "absence_seconds": PATIENCE_SECONDS}
         )
-        tests = []
-        for mode in MODES:
+
+        making = asyncio.Lock()
+
+        async def one(number: int, lane: int, mode: str) -> None:
             forks = Forks(settings, server.owner_url)
             stack.callback(forks.close)
-            tests.append(Kills(mode, forks, stack.enter_context(running_mattermost())))
-
-        async def one(test: Kills, chance: random.Random) -> None:
-            await test.set_up(database, settings)
-            await test.every_suspension(every)
-            while test.outcome.kills < kills / len(tests):
+            mattermost = stack.enter_context(running_mattermost())
+            test = Kills(mode, outcomes[mode], forks, mattermost)
+            async with making:
+                tenant = await create_tenant(settings, slug=f"kills-{mode}-{lane}", name=mode)
+            await test.set_up(database, settings, tenant)
+            await test.every_suspension(1 + lane * every, lanes * every)
+            chance = random.Random(seed + number)
+            while test.outcome.kills < kills / len(MODES):
                 await test.random_kills(chance, 3)
-                progress([one.outcome for one in tests])
-            # Posts of digests and nothing else are in the channel.
-            seen = await asyncio.to_thread(test.seen_by_others)
-            if seen != test.outcome.posts:
-                test.outcome.differences.append(f"an independent client sees {seen} posts")
+                progress([*outcomes.values()])
+            await asyncio.to_thread(test.compare)
 
         async with Database.application(settings) as database:
+            places = [(lane, mode) for lane in range(lanes) for mode in MODES]
             await asyncio.gather(
-                *(one(test, random.Random(seed + n)) for n, test in enumerate(tests))
+                *(one(number, lane, mode) for number, (lane, mode) in enumerate(places))
             )
-    return {test.mode: test.outcome for test in tests}
+    return outcomes
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ so many seconds after its start. The answer says how it ended and how often the 
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -18,12 +19,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, text
+from sqlalchemy.orm import configure_mappers
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.models import Directive
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.types import directive_types
 from fleetprompt.outbound.delivery import Delivered, Delivery
+from fleetprompt.outbound.http import OutboundClient
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 
@@ -60,12 +63,14 @@ class Stepped:
                 error = caught
 
 
-async def _work(tenant: Tenant, kill_at: int | None) -> None:
+async def _work(settings: Settings, http: OutboundClient, asked: dict[str, Any]) -> None:
+    identity, slug, schema = asked["tenant"]
+    tenant, kill_at = Tenant(UUID(identity), slug, schema), asked.get("kill_at")
+
     async def stepped(self: Delivery) -> Delivered:
         return await Stepped(_deliver(self), kill_at)
 
     Delivery.deliver = stepped  # type: ignore[method-assign]
-    settings = Settings()
     async with Database.application(settings) as database:
         async with database.tenant(tenant.schema) as session:
             await session.execute(
@@ -79,21 +84,26 @@ async def _work(tenant: Tenant, kill_at: int | None) -> None:
                     select(Directive.id).where(Directive.state.in_(("pending", "running")))
                 )
             )
-        async with DirectiveRunner(database, settings, owner=f"chaos-{os.getpid()}") as runner:
+        owner = f"chaos-{os.getpid()}"
+        async with DirectiveRunner(database, settings, owner=owner, http=http) as runner:
             await runner.work(tenant, waiting)
 
 
-def _forked(asked: dict[str, Any], told: int) -> None:
+def _forked(settings: Settings, http: OutboundClient, asked: dict[str, Any], told: int) -> None:
     """The fork's life; tells its suspensions at its end."""
-    identity, slug, schema = asked["tenant"]
-    asyncio.run(_work(Tenant(UUID(identity), slug, schema), asked["kill_at"]))
+    asyncio.run(_work(settings, http, asked))
     os.write(told, str(Stepped.suspensions).encode())
 
 
 def main() -> None:
     """Fork for each line, and tell of it."""
     logging.disable(logging.CRITICAL)
-    directive_types()  # imports what every fork needs
+    # What every fork needs, once.
+    directive_types()
+    configure_mappers()
+    settings = Settings()
+    http = OutboundClient(settings)
+    gc.freeze()
     for line in sys.stdin:
         asked = json.loads(line)
         reader, writer = os.pipe()
@@ -102,13 +112,13 @@ def main() -> None:
             os.close(reader)
             code = 1
             try:
-                _forked(asked, writer)
+                _forked(settings, http, asked, writer)
                 code = 0
             finally:
                 os._exit(code)
         os.close(writer)
-        if asked["kill_after"] is not None:
-            time.sleep(asked["kill_after"])
+        if (seconds := asked.get("kill_after")) is not None:
+            time.sleep(seconds)
             os.kill(pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
         _, status = os.waitpid(pid, 0)
         suspensions = int(os.read(reader, 32) or b"0")

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -96,7 +97,9 @@ class _Front:
             await answer(scope, receive, send)
             return
         inner = path.removeprefix(self._state.behaviour.subpath) or "/"
-        await self._app({**scope, "path": inner, "raw_path": inner.encode()}, receive, send)
+        # A client that dies while it sends is no error of the server's.
+        with suppress(ClientDisconnect):
+            await self._app({**scope, "path": inner, "raw_path": inner.encode()}, receive, send)
 
     def _dated(self, send: Send) -> Send:
         """With the ``Date`` of the server's own clock."""
