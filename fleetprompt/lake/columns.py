@@ -5,7 +5,7 @@ it. ``tenant`` and ``day`` are not in the files: the folders say them, and reade
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +18,7 @@ class Column:
     """One column: its name, its kind, whether it may be empty, and what it holds.
 
     ``source`` names the JSON column whose field of the same name it holds, where that has its type.
+    ``distinct`` says that nearly every row has a value of its own.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Column:
     nullable: bool
     description: str
     source: Literal["data", "metadata"] | None = None
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +42,22 @@ SIGNALS = Table(
     "signals",
     "What happened to a tenant, one row a signal, by the UTC day on which it occurred.",
     (
-        Column("id", "string", False, "The signal's UUIDv7, in text."),
+        Column("id", "string", False, "The signal's UUIDv7, in text.", distinct=True),
         Column("type", "string", False, "Dotted type, such as `email.inbound.received`."),
         Column("source", "string", False, "Who produced it, such as `edge:proton_mail`."),
         Column("occurred_at", "timestamp", False, "When it happened, by its producer; UTC."),
         Column("subject_type", "string", True, "Kind of thing that it is about."),
         Column("subject_id", "string", True, "Id of the thing that it is about."),
-        Column("data", "string", False, "Its content: a JSON object, in text."),
+        Column("data", "string", False, "Its content: a JSON object, in text.", distinct=True),
         Column("metadata", "string", False, "Its metadata: a JSON object, in text."),
         Column("correlation_id", "string", True, "What belongs together has the same one."),
         Column("causation_id", "string", True, "What it was caused by."),
-        Column("dedupe_key", "string", True, "Its producer's key, unique in the tenant."),
-        Column("source_event_id", "string", True, "The producer's own id of the event."),
+        Column(
+            "dedupe_key", "string", True, "Its producer's key, unique in the tenant.", distinct=True
+        ),
+        Column(
+            "source_event_id", "string", True, "The producer's own id of the event.", distinct=True
+        ),
         Column("inserted_at", "timestamp", False, "When PostgreSQL stored it; UTC."),
         Column("connector_id", "string", True, "Connector that it came through.", "metadata"),
         Column("account_id", "string", True, "Account that it is about.", "metadata"),
@@ -81,7 +87,9 @@ CONVERSATION_DAYS = Table(
     "conversation_days",
     "What happened in a tenant's website chat on a UTC day, one row a conversation.",
     (
-        Column("conversation_id", "string", False, "The conversation's id, in text."),
+        Column(
+            "conversation_id", "string", False, "The conversation's id, in text.", distinct=True
+        ),
         Column("site_id", "string", False, "The website that it is on."),
         Column("started", "bigint", False, "1 on the day on which it began, else 0."),
         Column("ended", "bigint", False, "1 on the day on which it ended, else 0."),
@@ -122,3 +130,18 @@ def parquet_schema(table: Table) -> "pa.Schema":
             for column in table.columns
         ]
     )
+
+
+def parquet_options(table: Table, schema: "pa.Schema") -> dict[str, Any]:
+    """How the table's files with this schema are compressed and encoded, for pyarrow's writers.
+
+    Times lie close together, so that their differences take a byte or two and are read three times as fast
+    as the times. A dictionary of values that do not come twice would only be tried and thrown away.
+    """
+    times = [column.name for column in table.columns if column.kind == "timestamp"]
+    alone = {*times, *(column.name for column in table.columns if column.distinct)}
+    return {
+        "compression": "zstd",
+        "use_dictionary": [name for name in schema.names if name not in alone],
+        "column_encoding": dict.fromkeys(times, "DELTA_BINARY_PACKED"),
+    }

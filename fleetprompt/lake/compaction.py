@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetprompt.db.engine import Database
-from fleetprompt.lake.columns import TABLES, Table, parquet_schema
-from fleetprompt.lake.days import hold_day
+from fleetprompt.lake.columns import TABLES, Table, parquet_options, parquet_schema
+from fleetprompt.lake.days import GROUP_ROWS, hold_day
 from fleetprompt.lake.layout import (
     day_file,
     days_with_files,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Days after its end until a month becomes one file: late signals have mostly come by then.
 SETTLES = timedelta(days=35)
 _ROWS = 8_192
-_GROUP_ROWS = 65_536
 
 
 async def compact(database: Database, lake: Path, tenant: Tenant, today: date) -> int:
@@ -68,7 +67,7 @@ def _compact(lake: Path, table: Table, slug: str, month: date) -> int:
     )
     with (
         replacing(month_file(lake, table, slug, month)) as unfinished,
-        pq.ParquetWriter(unfinished, schema, compression="zstd") as writer,
+        pq.ParquetWriter(unfinished, schema, **parquet_options(table, schema)) as writer,
     ):
         for group in _groups(_rows(lake, table, slug, days_of(month), schema)):
             writer.write_table(pa.Table.from_batches(group))
@@ -105,7 +104,7 @@ def _groups(batches: Iterable["pa.RecordBatch"]) -> Iterator[list["pa.RecordBatc
     group: list[pa.RecordBatch] = []
     for batch in batches:
         group.append(batch)
-        if sum(one.num_rows for one in group) >= _GROUP_ROWS:
+        if sum(one.num_rows for one in group) >= GROUP_ROWS:
             yield group
             group = []
     if group:

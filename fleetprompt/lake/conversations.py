@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
-from fleetprompt.lake.columns import CONVERSATION_DAYS, parquet_schema
+from fleetprompt.lake.columns import CONVERSATION_DAYS, parquet_options, parquet_schema
 from fleetprompt.lake.days import hold_day, utc_day
 from fleetprompt.lake.layout import day_file, replacing
 from fleetprompt.tenants.service import Tenant
@@ -127,9 +127,13 @@ def _write(target: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist(rows, schema=parquet_schema(CONVERSATION_DAYS))
+    schema = parquet_schema(CONVERSATION_DAYS)
     with replacing(target) as unfinished:
-        pq.write_table(table, unfinished, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema),
+            unfinished,
+            **parquet_options(CONVERSATION_DAYS, schema),
+        )
 
 
 def _trend(lake: Path, slug: str, day: date) -> tuple[DayFigures, ...]:

@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS, parquet_schema
+from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS, parquet_options, parquet_schema
 from fleetprompt.lake.layout import day_file, replacing
 
 
@@ -37,7 +37,11 @@ def write_counts(
     schema = parquet_schema(DAILY_COUNTS)
     target = day_file(lake, DAILY_COUNTS, slug, day)
     with replacing(target) as unfinished:
-        pq.write_table(counted.select(schema.names).cast(schema), unfinished, compression="zstd")
+        pq.write_table(
+            counted.select(schema.names).cast(schema),
+            unfinished,
+            **parquet_options(DAILY_COUNTS, schema),
+        )
     rows = zip(
         counted["type"].to_pylist(),
         counted["source"].to_pylist(),

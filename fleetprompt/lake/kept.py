@@ -19,8 +19,11 @@ from fleetprompt.tenants.service import Tenant
 from fleetprompt.webchat.erasure import ERASED_FIELDS
 from fleetprompt.webchat.telling import SUBJECT
 
-# Rows by column, of PostgreSQL or of a file.
-Rows = AsyncIterator[Sequence[Any]]
+# What PostgreSQL holds of a signal, in the order in which both sides' rows have it.
+STORED = tuple(column.name for column in SIGNALS.columns if column.source is None)
+_ID, _OCCURRED_AT = STORED.index("id"), STORED.index("occurred_at")
+Row = Sequence[Any]
+Rows = AsyncIterator[Sequence[Row]]
 
 _PRESENT = text("SELECT id::text FROM signals WHERE id = ANY(CAST(:ids AS uuid[]))")
 _ERASED = text(
@@ -53,7 +56,7 @@ async def rows_of_file_alone(
             alone = [row for row in found if row["id"] not in present]
             if alone:
                 await _erase(session, alone)
-                yield alone
+                yield [tuple(row[name] for name in STORED) for row in alone]
     except FileNotFoundError:
         raise ConflictError(
             f"The lake's file of {day} is gone, and {removed.signals} of its signals are in PostgreSQL no "
@@ -95,8 +98,8 @@ async def merged(one: Rows, other: Rows) -> Rows:
         await right.fill()
 
 
-def _place(row: Any) -> tuple[Any, str]:
-    return row["occurred_at"], row["id"]
+def _place(row: Row) -> tuple[Any, str]:
+    return row[_OCCURRED_AT], row[_ID]
 
 
 class _Head:
@@ -104,10 +107,10 @@ class _Head:
 
     def __init__(self, rows: Rows) -> None:
         self._source = rows
-        self.rows: Sequence[Any] = ()
+        self.rows: Sequence[Row] = ()
 
     @property
-    def first(self) -> Any:
+    def first(self) -> Row:
         return self.rows[0]
 
     async def fill(self) -> None:
@@ -115,10 +118,10 @@ class _Head:
             with contextlib.suppress(StopAsyncIteration):
                 self.rows = await anext(self._source)
 
-    def take_all(self) -> Sequence[Any]:
+    def take_all(self) -> Sequence[Row]:
         taken, self.rows = self.rows, ()
         return taken
 
-    def take_one(self) -> Any:
+    def take_one(self) -> Row:
         first, self.rows = self.rows[0], self.rows[1:]
         return first
