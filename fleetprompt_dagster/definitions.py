@@ -7,6 +7,7 @@ from importlib import import_module
 import dagster as dg
 
 from fleetprompt_dagster import defs as domains
+from fleetprompt_dagster.executors import job_executor
 from fleetprompt_dagster.resources import PlatformResource
 
 
@@ -19,8 +20,8 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
         *_leaves(),
         dg.Definitions(
             resources={"platform": PlatformResource(), **(overrides or {})},
-            # A second process for each step costs 4 seconds and gains nothing here.
-            executor=dg.in_process_executor,
+            # Of every job and of assets that are materialised by hand: a deployment chooses once.
+            executor=job_executor(),
         ),
     )
 

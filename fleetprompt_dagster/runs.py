@@ -1,6 +1,6 @@
 """How runs are tagged, batched and found again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -24,9 +24,23 @@ LIVE = (
 )
 
 
-def run_tags(*, priority: int, longest_seconds: int) -> dict[str, str]:
-    """Tags of a job: its turn in the queue (higher first) and when monitoring ends it."""
-    return {"dagster/priority": str(priority), "dagster/max_runtime": str(longest_seconds)}
+def run_tags(purpose: str, *, priority: int, longest_seconds: int) -> dict[str, str]:
+    """Tags of a job: what it is for, its turn in the queue (higher first), when monitoring ends it."""
+    return {
+        "fleetprompt/purpose": purpose,
+        "dagster/priority": str(priority),
+        "dagster/max_runtime": str(longest_seconds),
+    }
+
+
+def work_tags(tenants: Iterable[str], **amounts: int) -> dict[str, str]:
+    """Tags of a run: whose work it does, one tenant by name and several by number, and how much."""
+    match sorted(set(tenants)):
+        case [tenant]:
+            whose = {"fleetprompt/tenant": tenant}
+        case several:
+            whose = {"fleetprompt/tenants": str(len(several))}
+    return whose | {f"fleetprompt/{what}": str(amount) for what, amount in amounts.items()}
 
 
 def live_runs(instance: dg.DagsterInstance, job_name: str) -> Sequence[dg.DagsterRun]:

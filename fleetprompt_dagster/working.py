@@ -10,6 +10,7 @@ from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.secrets import redact
 from fleetprompt_dagster.metadata import Metadata, markdown_table
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
+from fleetprompt_dagster.runs import work_tags
 
 _MOST_ROWS = 200
 
@@ -54,12 +55,21 @@ class Tally:
     states: Counter[str] = field(default_factory=Counter)
     longest_wait: float = 0.0
     latest: deque[DirectiveOutcome] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+    tenants: set[str] = field(default_factory=set)
 
     def add(self, outcome: DirectiveOutcome) -> None:
         """Count one more."""
         self.states[outcome.state] += 1
         self.longest_wait = max(self.longest_wait, outcome.waited)
         self.latest.append(outcome)
+        self.tenants.add(outcome.tenant)
+
+    def tags(self) -> dict[str, str]:
+        """For the list of runs: whose directives, how many attempts, and how many in vain if any were."""
+        number = self.states.total()
+        in_vain = number - self.states["succeeded"]
+        found = work_tags(self.tenants, attempts=number)
+        return found | {"fleetprompt/not_succeeded": str(in_vain)} if in_vain else found
 
     def metadata(self) -> Metadata:
         """Numbers, and a table of the latest."""

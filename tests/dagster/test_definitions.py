@@ -1,5 +1,6 @@
 """What the code location offers, how long it takes to load, and what it leaves alone."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -127,7 +128,9 @@ def test_everything_runs_from_the_start_in_one_process_and_says_what_it_is() -> 
         assert schedule.description, schedule.name
     for job in repository.get_all_jobs():
         assert job.executor_def.name == "in_process", job.name
-        assert job.description or job.name.startswith("__"), job.name
+        if not job.name.startswith("__"):
+            assert job.description, job.name
+            assert job.run_tags["fleetprompt/purpose"], job.name
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -136,6 +139,27 @@ def test_everything_runs_from_the_start_in_one_process_and_says_what_it_is() -> 
         assert node.owners == ["team:operators"], key
     for check in graph.asset_check_keys:
         assert "To recover:" in (graph.get_check_spec(check).description or ""), check
+
+
+_EXECUTORS = """
+import fleetprompt_dagster.definitions as found
+repository = found.defs.get_repository_def()
+print({job.executor_def.name for job in repository.get_all_jobs()})
+"""
+
+
+def test_a_broker_moves_every_job_to_celery(repository: Path) -> None:
+    """Those that are materialised by hand too; one setting of the deployment, no list of jobs."""
+    broker = {"FLEETPROMPT_CELERY_BROKER": "redis://127.0.0.1:1/0"}
+    shown = subprocess.run(
+        [sys.executable, "-c", _EXECUTORS],
+        cwd=repository,
+        env={**os.environ, **broker},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == "{'celery'}"
 
 
 def test_resources_are_replaced_by_name() -> None:

@@ -117,6 +117,8 @@ def test_a_thousand_due_tenants_are_at_most_eight_runs(bench: Bench) -> None:
     ]
     assert len(set(slots)) == len(slots) == 1000
     assert len({request.run_key for request in requests}) == 4
+    for request in requests:
+        assert request.tags["fleetprompt/tenants"] == request.tags["fleetprompt/slots"] == "250"
     assert sum(len(json.dumps(request.run_config)) for request in requests) < 256 * 1024
 
 

@@ -1,6 +1,7 @@
 """Drains: started when needed, one at a time, and what they show."""
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -62,6 +63,12 @@ def _status(bench: Bench, run: dg.DagsterRun) -> dg.DagsterRunStatus:
     return found.status
 
 
+def _tags(bench: Bench, result: Any) -> Mapping[str, str]:
+    found = bench.instance.get_run_by_id(result.run_id)
+    assert found is not None
+    return found.tags
+
+
 def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) -> None:
     tenant = bench.tenant()
     assert "No directive is due" in bench.sensor("due_directives").skip_message
@@ -69,6 +76,7 @@ def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) ->
     _later(bench, 1)
     [request] = bench.sensor("due_directives").run_requests
     [again] = bench.sensor("due_directives").run_requests
+    assert request.tags == {"fleetprompt/due": "1", "fleetprompt/because": "none at work"}
     assert request.run_key != again.run_key, "trap 4: a key that failed once is spent for ever"
     for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
         run = bench.enqueue("drain_directives", status=status)
@@ -111,7 +119,8 @@ def test_one_more_drain_is_started_beside_an_overloaded_one_up_to_a_bound(bench:
     _later(bench, 59)
     assert not bench.sensor("due_directives").run_requests
     _later(bench, 62)
-    assert len(bench.sensor("due_directives").run_requests) == 1
+    [request] = bench.sensor("due_directives").run_requests
+    assert request.tags["fleetprompt/because"] == "busy beside 1"
     for _ in range(2):
         _worker(bench, bench.enqueue("drain_directives"), started=120)
     assert "3 drains are at work" in bench.sensor("due_directives").skip_message
@@ -120,7 +129,8 @@ def test_one_more_drain_is_started_beside_an_overloaded_one_up_to_a_bound(bench:
 def test_a_drain_that_retires_is_followed_before_it_ends(bench: Bench) -> None:
     old = bench.enqueue("drain_directives")
     _worker(bench, old, retiring=True, started=600)
-    assert len(bench.sensor("due_directives").run_requests) == 1
+    [request] = bench.sensor("due_directives").run_requests
+    assert request.tags == {"fleetprompt/due": "0", "fleetprompt/because": "one retires"}
     new = bench.enqueue("drain_directives")
     assert "about to begin" in bench.sensor("due_directives").skip_message
     _worker(bench, new)
@@ -181,6 +191,10 @@ def test_a_drain_works_for_all_tenants_and_shows_what_it_did(bench: Bench) -> No
     [output] = [event for event in result.all_events if event.is_successful_output]
     metadata = output.step_output_data.metadata
     assert (metadata["attempts"].value, metadata["succeeded"].value) == (3, 3)
+    tags = _tags(bench, result)
+    assert tags["fleetprompt/purpose"] == "work off directives"
+    assert (tags["fleetprompt/tenants"], tags["fleetprompt/attempts"]) == ("3", "3")
+    assert "fleetprompt/not_succeeded" not in tags
     logged = [entry.user_message for entry in bench.instance.all_logs(result.run_id)]
     for tenant, directive_id in zip(tenants, asked, strict=True):
         assert (
@@ -208,7 +222,10 @@ def test_one_directive_by_id_from_the_launchpad(bench: Bench) -> None:
         given = {"tenant": tenant.slug, "directive_id": str(which)}
         return {"ops": {"work_directive": {"config": given}}}
 
-    assert bench.execute("run_directive", config(directive_id)).success
+    done = bench.execute("run_directive", config(directive_id))
+    assert done.success
+    tags = _tags(bench, done)
+    assert (tags["fleetprompt/tenant"], tags["fleetprompt/attempts"]) == (tenant.slug, "1")
     assert _state(bench, tenant, directive_id) == "succeeded"
     for which, told in (
         (directive_id, "The directive is succeeded and not due"),

@@ -152,8 +152,7 @@ async def _send(
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
-    tags=run_tags(priority=10, longest_seconds=1800),
+    tags=run_tags("send due digests", priority=10, longest_seconds=1800),
     description=(
         "Sends the digests of the slots in its config: the directive, one attempt, the record in the grid. "
         "Started by the schedule `due_digests`; may be launched again for the same slots, nothing is sent "
@@ -192,8 +191,7 @@ def keep_slots_and_records(
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
-    tags={**run_tags(priority=5, longest_seconds=900), **QUIET},
+    tags={**run_tags("keep slots and records", priority=5, longest_seconds=900), **QUIET},
     description=(
         "Makes every installation's slots for the days ahead, and puts digests into the grid whose run died "
         "between sending and recording."

@@ -11,7 +11,7 @@ from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.schedules.slots import due
 from fleetprompt_dagster.defs.digests.jobs import keep_digests, send_digests, send_due_digests
 from fleetprompt_dagster.resources import PlatformResource
-from fleetprompt_dagster.runs import LIVE, batches, op_config
+from fleetprompt_dagster.runs import LIVE, batches, op_config, work_tags
 
 # 1,000 tenants that are due at once are 4 runs: on two cores more of them only spend more on starting.
 SLOTS_A_RUN = 250
@@ -64,7 +64,7 @@ def due_digests(
             # Never used again: a key that failed once would be spent for ever.
             run_key=f"digests:{new_id()}",
             run_config={"ops": {send_due_digests.name: {"config": {"slots": _config(batch)}}}},
-            tags={"fleetprompt/slots": str(len(batch))},
+            tags=work_tags((tenant for tenant, _, _ in batch), slots=len(batch)),
         )
         for batch in batches(fresh, SLOTS_A_RUN)
     ]

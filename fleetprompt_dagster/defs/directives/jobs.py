@@ -76,13 +76,17 @@ def drain(
             context.log.info("\n".join(line_of(outcome) for outcome in batch))
             settled = opened.run(settled_by(opened.database, batch))
             tell_grid(context, digest_events(settled, opened.settings))
+    context.instance.add_run_tags(context.run_id, tally.tags())
     return dg.Output(None, metadata=tally.metadata())
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
     tags={
-        **run_tags(priority=20, longest_seconds=DRAIN_SECONDS + _LONGEST_DIRECTIVE_SECONDS),
+        **run_tags(
+            "work off directives",
+            priority=20,
+            longest_seconds=DRAIN_SECONDS + _LONGEST_DIRECTIVE_SECONDS,
+        ),
         **QUIET,
         # The sensor sees to the next one.
         "dagster/max_retries": "0",
@@ -128,6 +132,7 @@ def work_directive(
     for outcome in outcomes:
         tally.add(outcome)
         context.log.info(line_of(outcome))
+    context.instance.add_run_tags(context.run_id, tally.tags())
     metadata = tally.metadata()
     if any(outcome.state != "succeeded" for outcome in outcomes):
         raise dg.Failure(
@@ -139,8 +144,7 @@ def work_directive(
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
-    tags=run_tags(priority=20, longest_seconds=_LONGEST_DIRECTIVE_SECONDS),
+    tags=run_tags("one directive", priority=20, longest_seconds=_LONGEST_DIRECTIVE_SECONDS),
     description="One attempt at one directive, by tenant and id, from the launchpad.",
 )
 def run_directive() -> None:

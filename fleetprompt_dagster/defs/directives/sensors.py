@@ -54,9 +54,15 @@ def due_directives_sensor(
         newest = platform.now() - max(one.started_at for one in taking)
         if min(waits, newest) < _DRAIN_IS_NO_HELP or len(taking) >= MOST_DRAINS:
             return dg.SkipReason(f"{many} directives are due; {len(taking)} drains are at work.")
-    elif not due and not retiring:
+        reason = f"busy beside {len(taking)}"
+    elif due or retiring:
+        reason = "one retires" if retiring else "none at work"
+    else:
         return dg.SkipReason("No directive is due.")
-    return dg.RunRequest(run_key=f"drain:{new_id()}")
+    return dg.RunRequest(
+        run_key=f"drain:{new_id()}",
+        tags={"fleetprompt/due": str(many), "fleetprompt/because": reason},
+    )
 
 
 async def _look(database: Database, platform: PlatformResource) -> Found:

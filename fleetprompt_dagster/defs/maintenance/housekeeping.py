@@ -12,7 +12,6 @@ from fleetprompt.retention.service import RetentionReport, apply_retention
 from fleetprompt.retention.sizes import table_sizes
 from fleetprompt.tenants.service import Tenant, active_tenants
 from fleetprompt_dagster.defs.maintenance.pruning import prune
-from fleetprompt_dagster.executors import job_executor
 from fleetprompt_dagster.metadata import Metadata, markdown_table
 from fleetprompt_dagster.partitions import DAYS
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
@@ -176,8 +175,7 @@ def measure_tables(context: dg.OpExecutionContext, platform: PlatformResource) -
 
 
 @dg.job(
-    executor_def=job_executor(),
-    tags=run_tags(priority=-2, longest_seconds=_LONGEST_SECONDS),
+    tags=run_tags("nightly upkeep", priority=-2, longest_seconds=_LONGEST_SECONDS),
     description=(
         "Removes what is due: tenants' signals, files, executions and content by their terms, what has "
         "expired, and Dagster's own old events. Slowly, and safe to stop and to repeat."

@@ -2,14 +2,12 @@
 
 import dagster as dg
 
-from fleetprompt_dagster.executors import job_executor
 from fleetprompt_dagster.runs import run_tags
 
 check_everything = dg.define_asset_job(
     "check_everything",
     selection=dg.AssetSelection.all_asset_checks(),
-    executor_def=job_executor(),
-    tags=run_tags(priority=-1, longest_seconds=1800),
+    tags=run_tags("every check", priority=-1, longest_seconds=1800),
     description="Runs every check of every asset; each says how to recover if it fails.",
 )
 

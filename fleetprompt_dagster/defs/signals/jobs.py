@@ -94,8 +94,7 @@ def rebuild_tenant_days(
 
 
 @dg.job(
-    executor_def=dg.in_process_executor,
-    tags={**run_tags(priority=0, longest_seconds=1800), **QUIET},
+    tags={**run_tags("write changed days", priority=0, longest_seconds=1800), **QUIET},
     description=(
         "Writes tenants' days whose signals have changed since they were written. Started by the sensor "
         "`stale_days`; may be run from the launchpad for any list of tenants and days."

@@ -9,7 +9,7 @@ from fleetprompt.ids import new_id
 from fleetprompt.lake.stale import StaleDay, settled, stale_days
 from fleetprompt_dagster.defs.signals.jobs import rebuild_stale_days, rebuild_tenant_days
 from fleetprompt_dagster.resources import PlatformResource
-from fleetprompt_dagster.runs import batches, live_runs, op_config
+from fleetprompt_dagster.runs import batches, live_runs, op_config, work_tags
 
 DAYS_A_RUN = 250
 # A day that was asked for and is still stale was not written; it waits twice as long each time.
@@ -55,7 +55,7 @@ def stale_days_sensor(
                 # Never used again: a key that failed once would be spent for ever.
                 run_key=f"rebuild:{new_id()}",
                 run_config={"ops": {rebuild_tenant_days.name: {"config": {"days": config}}}},
-                tags={"fleetprompt/days": str(len(batch))},
+                tags=work_tags((each.tenant for each in batch), days=len(batch)),
             )
         )
         for each in batch:
