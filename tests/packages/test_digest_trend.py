@@ -232,23 +232,40 @@ def test_mail_chat_and_connectors_have_lines_where_they_have_signals() -> None:
             ("webchat.reply.sent", 2),
             ("webchat.escalation.created", 1),
             ("webchat.escalation.notified", 1),
-            ("connector.heartbeat", 2880),
+            ("webchat.escalation.given_up", 1),
+            ("webchat.test.completed", 1),
+            ("webchat.conversation.assigned", 3),
+            ("webchat.site.registered", 1),
+            ("connector.heartbeat", 2876),
             ("shop.order.created", 5),
         )
     ]
     before = past([Totals(mails_received=10, chat_messages=1)])
     text = digest(types=types, before=before).text
-    counts = "https://dagster.example.com/assets/daily_counts?partition=2026-03-08%7Cacme&view=partitions"
+    by_type = "https://dagster.example.com/assets/daily_counts?partition=2026-03-08%7Cacme&view=partitions"
+
+    def page(type_: str = "") -> str:
+        window = "since=2026-03-07T14%3A00%3A00Z&until=2026-03-08T13%3A00%3A00Z"
+        chosen = f"type={type_}&" if type_ else ""
+        return f"(https://fleet.example.com/console/signals?{chosen}{window})"
+
     assert (
-        f"**Mail** · [12 received]({counts}) (+2) · [3 drafts written]({counts})"
-        f" · [1 draft sent]({counts})\n"
+        f"**Mail** · [12 received]{page('email.inbound.received')} (+2)"
+        f" · [3 drafts written]{page('email.draft.created')}"
+        f" · [1 draft sent]{page('email.draft.sent')}\n"
     ) in text
     assert (
-        f"**Web chat** · [4 conversations]({counts}) · [1 message]({counts})"
-        f" · [2 replies]({counts}) · [1 escalation]({counts})\n"
+        f"**Web chat** · [4 conversations]{page('webchat.session.started')}"
+        f" · [1 message]{page('webchat.message.received')}"
+        f" · [2 replies]{page('webchat.reply.sent')}"
+        f" · [1 escalation]{page('webchat.escalation.created')}"
+        f" · [1 escalation given up]{page('webchat.escalation.given_up')}\n"
     ) in text
     assert "Connectors" not in text
-    assert f"**Signals** · [2,922]({counts}) (+2,922), among them `shop.order.created`\n" in text
+    assert (
+        f"**Signals** · [2,924]{page()} (+2,924) · [by type]({by_type})"
+        " · among them `shop.order.created`\n"
+    ) in text
     quiet = digest(types=[TypeCount("shop.order.created", 5, told=False)]).text
     assert "Mail" not in quiet
     assert "chat" not in quiet

@@ -29,6 +29,12 @@ _DONE = {
     "uninstall.completed": "removed",
 }
 _RUN_STATUS = {"succeeded": "SUCCESS", "failed": "FAILURE", "cancelled": "CANCELED"}
+_EXECUTION_STATE = {
+    "succeeded": "completed",
+    "failed": "failed",
+    "unknown": "failed",
+    "cancelled": "cancelled",
+}
 # The names in Totals: (what went well, what failed).
 _TOTALS: dict[Family, tuple[str, str]] = {
     "package": ("packages_changed", "packages_failed"),
@@ -59,7 +65,10 @@ class Families:
         if unknown:
             some = wording.link(wording.number(unknown), self._lead(family, "unknown"))
             label += f", {some} of them with unknown outcome"
-        parts = [f"**{TITLES[family]}** · {label}: {wording.listing(_by_name(failed), 3)}"]
+        named = wording.listing(
+            _by_name(failed), 3, lambda name: self._lead(family, states, name=name)
+        )
+        parts = [f"**{TITLES[family]}** · {label}: {named}"]
         return " · ".join([*parts, *self.went_well(family)])
 
     def went_well(self, family: Family) -> Iterator[str]:
@@ -92,13 +101,13 @@ class Families:
     def _also(self, family: Family, count: int, word: str, state: str) -> str:
         return f"{wording.link(wording.number(count), self._lead(family, state))} {word}"
 
-    def _lead(self, family: Family, state: str) -> str | None:
-        """The page that lists what a figure counts."""
+    def _lead(self, family: Family, state: str, name: str | None = None) -> str | None:
+        """The page that lists what a figure counts; packages are changed by directives."""
         if family == "run":
             return self.links.runs(_RUN_STATUS.get(state, "STARTED"))
         if family == "execution":
-            return self.links.counts(self.facts.window)
-        return self.links.directives(state)
+            return self.links.executions(_EXECUTION_STATE.get(state, "running"), name)
+        return self.links.directives(state, name if family == "directive" else None)
 
 
 def _by_name(rows: list[Outcome]) -> list[Outcome]:

@@ -211,8 +211,9 @@ class _Writer:
         if self.facts.late and self.facts.earliest_late:
             since = self.facts.earliest_late
             late = wording.many(self.facts.late, "signal")
+            before = self.links.signals(Window(since, self.window.start))
             yield (
-                f"**Late** · {wording.link(late, self.links.counts(self.window))} from before this "
+                f"**Late** · {wording.link(late, before)} from before this "
                 f"window, the earliest of {self._moment(since, year=True)}"
             )
         course = self.trend.course_line()
@@ -236,10 +237,16 @@ class _Writer:
         return f"{wording.day(instant, self.zone, year=year)} {wording.clock(instant, self.zone)}"
 
     def _signals_line(self) -> str:
-        count = wording.link(wording.number(self.facts.signals), self.links.counts(self.window))
+        count = wording.link(wording.number(self.facts.signals), self.links.signals(self.window))
         line = f"**Signals** · {count}{self.trend.delta('signals')}"
+        by_type = self.links.counts(self.window)
+        if by_type:
+            line += f" · {wording.link('by type', by_type)}"
         rest = others(self.facts.types)
-        return f"{line}, among them {wording.listing(rest, 5)}" if rest else line
+        if not rest:
+            return line
+        named = wording.listing(rest, 5, lambda name: self.links.signals(self.window, name))
+        return f"{line} · among them {named}"
 
     def _cost_line(self) -> Iterator[str]:
         used, before = self.facts.usage, self.facts.previous

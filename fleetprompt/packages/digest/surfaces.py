@@ -33,21 +33,30 @@ _SURFACES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "webchat.contact.captured": ("contact", "contacts"),
         "webchat.escalation.created": ("escalation", "escalations"),
         "webchat.escalation.failed": ("escalation failed", "escalations failed"),
+        "webchat.escalation.given_up": ("escalation given up", "escalations given up"),
+        "webchat.conversation.erased": ("conversation erased", "conversations erased"),
     },
     "Connectors": {
         "connector.silent": ("fell silent", "fell silent"),
         "connector.error": ("error", "errors"),
+        "connector.paired": ("paired", "paired"),
+        "connector.revoked": ("revoked", "revoked"),
     },
 }
-# Told along with them, by no figure of their own: steps in between, and signs of life.
+# Told along with them, by no figure of their own: steps in between, tests, and signs of life.
 _IN_BETWEEN = (
     "connector.heartbeat",
     "email.inbound.processed",
     "email.outbound.requested",
+    "webchat.conversation.assigned",
     "webchat.escalation.notified",
     "webchat.reply.generated",
     "webchat.session.ended",
     "webchat.session.rated",
+    "webchat.site.disabled",
+    "webchat.site.registered",
+    "webchat.site.secret_rotated",
+    "webchat.test.completed",
 )
 # The totals that keep some of the figures.
 _COMPARED = {MAIL_RECEIVED: "mails_received", CHAT_MESSAGE: "chat_messages"}
@@ -62,13 +71,13 @@ def others(types: Iterable[TypeCount]) -> list[TypeCount]:
 def surface_lines(facts: DigestFacts, trend: Trend, links: wording.Links) -> Iterator[str]:
     """One line for each of mail, web chat and connectors that had signals."""
     counts = {row.name: row.count for row in facts.types}
-    address = links.counts(facts.window)
     for title, figures in _SURFACES.items():
         parts = []
         for type_, (one, more) in figures.items():
             count = counts.get(type_, 0)
             if count:
                 total = _COMPARED.get(type_)
+                address = links.signals(facts.window, type_)
                 told = wording.link(wording.many(count, one, more), address)
                 parts.append(f"{told}{trend.delta(total) if total else ''}")
         if parts:

@@ -1,13 +1,14 @@
 """Words and figures of the digest: the same on every machine, whatever its locale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fleetprompt.outbound.transports.mattermost import code_span
@@ -40,8 +41,18 @@ class Links:
         return self._at(self.console, "/console/timeline/", correlation_id)
 
     def execution(self, execution_id: str | None) -> str | None:
-        """Everything around one execution."""
-        return self._at(self.console, "/console/timeline/", execution_id)
+        """One execution's page; what cannot be an execution's id is a story's."""
+        page = "executions" if _is_id(execution_id) else "timeline"
+        return self._at(self.console, f"/console/{page}/", execution_id)
+
+    def executions(self, state: str, kind: str | None = None) -> str | None:
+        """The executions of one state, and of one kind if asked."""
+        return self._listed("executions", state=state, kind=kind)
+
+    def signals(self, window: Window, type_: str | None = None) -> str | None:
+        """The signals that happened in the window, of one type if asked."""
+        since, until = _iso(window.start), _iso(window.end)
+        return self._listed("signals", type=type_, since=since, until=until)
 
     def run(self, run_id: str | None) -> str | None:
         """The page of one Dagster run."""
@@ -51,11 +62,9 @@ class Links:
         """Dagster's runs of one status."""
         return f"{self.dagster}/runs?q%5B%5D=status%3A{status}" if self.dagster else None
 
-    def directives(self, state: str | None = None) -> str | None:
-        """The directives of one state, or all."""
-        if not self.console:
-            return None
-        return f"{self.console}/console/directives{f'?state={state}' if state else ''}"
+    def directives(self, state: str | None = None, type_: str | None = None) -> str | None:
+        """The directives of one state and type, or all."""
+        return self._listed("directives", state=state, type=type_)
 
     def approvals(self) -> str | None:
         """What waits for people's word."""
@@ -68,6 +77,15 @@ class Links:
         address = self._at(self.dagster, "/assets/daily_counts?partition=", key)
         return f"{address}&view=partitions" if address else None
 
+    def _listed(self, page: str, **filters: str | None) -> str | None:
+        """A page of the console with what it shows cut down by these filters; without them if too long."""
+        if not self.console:
+            return None
+        given = {name: value for name, value in filters.items() if value}
+        query = urlencode(given, quote_via=quote, safe="", errors="replace")
+        base = f"{self.console}/console/{page}"
+        return f"{base}?{query}" if query and len(base) + len(query) < _URL_LIMIT else base
+
     @staticmethod
     def _at(base: str | None, path: str, name: str | None) -> str | None:
         # Percent-encoded whole: nothing of a producer's text is Markdown or a mention in an address.
@@ -75,6 +93,18 @@ class Links:
             return None
         address = f"{base}{path}{quote(name, safe='', errors='replace')}"
         return address if len(address) <= _URL_LIMIT else None
+
+
+def _is_id(text: str | None) -> bool:
+    try:
+        return str(UUID(text or "")) == text
+    except ValueError:
+        return False
+
+
+def _iso(instant: datetime) -> str:
+    """``2026-03-07T14:00:00Z``."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class Group(Protocol):
@@ -155,15 +185,21 @@ def sparkline(values: Sequence[Fraction]) -> str:
     return "".join(_BARS[ceil(value * (len(_BARS) - 1) / greatest)] for value in values)
 
 
-def listing(groups: Sequence[Group], most: int) -> str:
+def listing(
+    groups: Sequence[Group], most: int, address: Callable[[str], str | None] = lambda _: None
+) -> str:
     """The first ``most`` named groups with their counts, and exactly how much is left out.
 
-    A group that is all there is goes without its count: that stands before the list.
+    ``address`` is where a named group's count leads. A group that is all there is goes without its count:
+    that stands before the list.
     """
     if len(groups) == 1 and groups[0].name is not None:
         return code(groups[0].name or "unnamed")
     named = [group for group in groups if group.name is not None][:most]
-    parts = [f"{code(group.name or 'unnamed')} {number(group.count)}" for group in named]
+    parts = [
+        f"{code(group.name or 'unnamed')} {link(number(group.count), address(group.name or ''))}"
+        for group in named
+    ]
     rest = [group for group in groups if group.name is None or group not in named]
     if rest:
         parts.append(more(rest))
