@@ -133,19 +133,21 @@ def main(program: str, description: str | None, run: Run) -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     begun = time.monotonic()
-    told = 0
+    told, shown = 0, set[str]()
 
     def progress(outcomes: Sequence[KillCount]) -> None:
         nonlocal told
         done = sum(one.kills for one in outcomes)
-        if done >= told + 25:
+        differences = [difference for one in outcomes for difference in one.differences]
+        if done >= told + 25 or len(differences) > len(shown):
             told = done
-            wrong = sum(len(one.differences) for one in outcomes)
             seconds = time.monotonic() - begun
-            print(
-                f"{done} of {arguments.kills} kills, {wrong} differences, {seconds:.0f} s",
-                file=sys.stderr,
-            )
+            line = f"{done} of {arguments.kills} kills, {len(differences)} differences"
+            print(f"{line}, {seconds:.0f} s", file=sys.stderr, flush=True)
+            for difference in differences:
+                if difference not in shown:
+                    shown.add(difference)
+                    print(difference, file=sys.stderr, flush=True)
 
     found = asyncio.run(
         run(

@@ -112,11 +112,12 @@ class Kills:
         self._installation = await self._mine.installed(gmail, self._smtp)
         await self.digest(Trouble("none"))
 
-    async def every_suspension(self, first: int, every: int) -> None:
+    async def every_suspension(self, first: int, every: int, done: Callable[[], None]) -> None:
         """Kill at the ``first`` suspension, and at each ``every``-th after it, one digest for each."""
         at = first
         while was_killed(await self.digest(Trouble("none"), {"kill_at": at})):
             at += every
+            done()
 
     async def random_kills(self, chance: random.Random, most: int) -> None:
         """One digest in some trouble, killed up to ``most`` times: at suspensions, or by the clock."""
@@ -219,6 +220,9 @@ async def run(
 
         making = asyncio.Lock()
 
+        def done() -> None:
+            progress([*outcomes.values()])
+
         async def one(number: int, lane: int, way: str) -> None:
             gmail = stack.enter_context(running_gmail())
             smtp = stack.enter_context(running_smtp())
@@ -233,11 +237,11 @@ async def run(
             async with making:
                 tenant = await create_tenant(settings, slug=f"mails-{way}-{lane}", name=way)
             await test.set_up(database, settings, tenant)
-            await test.every_suspension(1 + lane * every, lanes * every)
+            await test.every_suspension(1 + lane * every, lanes * every, done)
             chance = random.Random(seed + number)
             while test.outcome.kills < kills / len(WAYS):
                 await test.random_kills(chance, 3)
-                progress([*outcomes.values()])
+                done()
 
         async with Database.application(settings) as database:
             places = [(lane, way) for lane in range(lanes) for way in WAYS]

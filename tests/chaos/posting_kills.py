@@ -96,11 +96,12 @@ class Kills:
         self._installation = await connected_as(self._mine, self.mattermost, self.mode)
         await self.digest({})
 
-    async def every_suspension(self, first: int, every: int) -> None:
+    async def every_suspension(self, first: int, every: int, done: Callable[[], None]) -> None:
         """Kill at the ``first`` suspension, and at each ``every``-th after it, one digest for each."""
         at = first
         while was_killed(await self.digest({}, {"kill_at": at})):
             at += every
+            done()
 
     async def random_kills(self, chance: random.Random, most: int) -> None:
         """One digest in some trouble, killed up to ``most`` times at random moments."""
@@ -233,6 +234,9 @@ async def run(
 
         making = asyncio.Lock()
 
+        def done() -> None:
+            progress([*outcomes.values()])
+
         async def one(number: int, lane: int, mode: str) -> None:
             forks = Forks(settings, server.owner_url)
             stack.callback(forks.close)
@@ -241,11 +245,11 @@ async def run(
             async with making:
                 tenant = await create_tenant(settings, slug=f"kills-{mode}-{lane}", name=mode)
             await test.set_up(database, settings, tenant)
-            await test.every_suspension(1 + lane * every, lanes * every)
+            await test.every_suspension(1 + lane * every, lanes * every, done)
             chance = random.Random(seed + number)
             while test.outcome.kills < kills / len(MODES):
                 await test.random_kills(chance, 3)
-                progress([*outcomes.values()])
+                done()
             await asyncio.to_thread(test.compare)
 
         async with Database.application(settings) as database:
