@@ -25,6 +25,14 @@ def run(folder: Path, *command: str) -> str:
     return result.stdout
 
 
+def axe_source(folder: Path) -> str:
+    """The accessibility checker, from the packages that are installed or else are in ``folder``."""
+    place = Path("node_modules", "axe-core", "axe.min.js")
+    if not (WIDGET / place).is_file():
+        return (checkout(folder) / place).read_text()
+    return (WIDGET / place).read_text()
+
+
 def checkout(folder: Path) -> Path:
     """A copy of the sources in ``folder`` with the locked packages installed."""
     for program in ("node", "npm"):

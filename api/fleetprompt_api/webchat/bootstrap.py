@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from fleetprompt.errors import VisitorExpiredError
 from fleetprompt.webchat import access, conversations, tokens, visitors
 from fleetprompt.webchat.views import conversation_view
 from fleetprompt_api.addresses import address_of
@@ -25,16 +26,22 @@ class Bootstrap(BaseModel):
 async def bootstrap(
     asked: Bootstrap, request: Request, site: TheSite, platform: Platform
 ) -> dict[str, Any]:
-    """Keeps no trace of a visitor who has not begun a conversation."""
+    """Keeps no trace of a visitor who has not begun a conversation.
+
+    A secret that does not hold any more is answered with that of a new visitor.
+    """
     now = platform.clock()
-    visitor = asked.visitor or visitors.new_visitor(site.visitor_secret, now)
-    visitor_id = visitors.visitor_id(site.visitor_secret, visitor, now)
     async with platform.database.tenant(site.tenant.schema) as session:
         await access.admit_bootstrap(session, site, address_of(request, platform), now)
-        found = None
-        if asked.visitor is not None:
+        found, visitor = None, asked.visitor or ""
+        try:
+            visitor_id = visitors.visitor_id(site.visitor_secret, visitor, now)
             await conversations.check_not_erased(session, site.id, visitor_id)
             found = await conversations.latest(session, site, visitor_id, now)
+        except VisitorExpiredError:
+            # Refused, the widget would ask with the same secret for ever.
+            visitor = visitors.new_visitor(site.visitor_secret, now)
+            visitor_id = visitors.visitor_id(site.visitor_secret, visitor, now)
     issued_at = int(now.timestamp())
     claims = tokens.Claims(
         site=site.id,

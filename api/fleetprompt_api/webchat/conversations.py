@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from fleetprompt.errors import InvalidError
+from fleetprompt.errors import InvalidError, TokenInvalidError, VisitorExpiredError
 from fleetprompt.webchat import conversations, erasure
 from fleetprompt.webchat.conversations import Arrival, Contact
 from fleetprompt.webchat.identity import read_identity
@@ -37,7 +37,7 @@ class SessionAsked(BaseModel):
     consent: Annotated[str | None, Field(max_length=64)] = None
     contact: ContactGiven | None = None
     identity: Word | None = None
-    page_url: Word | None = None
+    page_url: str | None = None  # what is too long is left out
     language: Annotated[str | None, Field(max_length=35, pattern=r"^[A-Za-z0-9-]+$")] = None
 
 
@@ -72,7 +72,11 @@ async def open_session(
         language=asked.language,
     )
     async with platform.database.tenant(guest.site.tenant.schema) as session:
-        found, made = await conversations.open_conversation(session, guest, arrival)
+        try:
+            found, made = await conversations.open_conversation(session, guest, arrival)
+        except VisitorExpiredError:
+            # With a new token the widget gets a new visitor.
+            raise TokenInvalidError("The token's visitor was erased.") from None
     platform.chat_live.tell(guest.site.tenant.schema, found.id)
     response.status_code = 201 if made else 200
     return {"conversation": conversation_view(found), "contact": contact_view(found)}

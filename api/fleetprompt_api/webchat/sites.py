@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from fleetprompt.directives.wake import notify_directives
 from fleetprompt.webchat import registration
-from fleetprompt.webchat.charla import charla_snippet
 from fleetprompt.webchat.handlers import RegisterParams
 from fleetprompt.webchat.models import ChatSite
 from fleetprompt.webchat.site_secrets import Purpose
@@ -90,10 +89,8 @@ async def read_webchat_snippet(
     """The lines that put the chat on a site's pages."""
     async with platform.database.tenant(caller.tenant.schema) as session:
         site = await registration.get_site(session, site_id)
-        if site.mode == "charla_embed":
-            chat = await tenant_chat(session)
-            return SnippetView(html=charla_snippet(site, chat.settings))
-    return SnippetView.model_validate(asdict(snippet_of(site, platform.settings)))
+        chat = await tenant_chat(session)
+    return SnippetView.model_validate(asdict(snippet_of(site, chat.settings, platform.settings)))
 
 
 @routes.post("/webchat/sites", status_code=202, responses=problems(404, 409))

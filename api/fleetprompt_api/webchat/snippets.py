@@ -1,12 +1,14 @@
 """The lines that put the chat on a website."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
-from fleetprompt.errors import ConflictError, NotFoundError
+from fleetprompt.errors import NotFoundError
 from fleetprompt.settings import Settings
+from fleetprompt.webchat.charla import charla_snippet
 from fleetprompt.webchat.models import ChatSite
 from fleetprompt.webchat.site_settings import SiteSettings, text_colour_on
+from fleetprompt.webchat.tenant_settings import ChatSettings
 from fleetprompt_api.widget_files import LOADER, current_build
 
 _WORDS = {
@@ -20,16 +22,16 @@ class Snippet:
     """See ``sites.SnippetView``."""
 
     html: str
-    pinned_html: str | None
-    integrity: str | None
-    content_security_policy: dict[str, str]
-    plain_page: str
+    pinned_html: str | None = None
+    integrity: str | None = None
+    content_security_policy: dict[str, str] = field(default_factory=dict)
+    plain_page: str | None = None
 
 
-def snippet_of(site: ChatSite, settings: Settings) -> Snippet:
-    """What a site's pages need; ConflictError where another vendor's chat is embedded."""
-    if site.mode != "native":
-        raise ConflictError(f"The site's mode is {site.mode}; this platform's widget is not on it.")
+def snippet_of(site: ChatSite, chat: ChatSettings, settings: Settings) -> Snippet:
+    """What a site's pages need; ConflictError where something for Charla's lines is missing."""
+    if site.mode == "charla_embed":
+        return Snippet(charla_snippet(site, chat))
     try:
         build = current_build(settings)
     except NotFoundError:

@@ -17,7 +17,13 @@ from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from tests.api.console.support import at_console, person
-from tests.api.console.test_browser import _COUNT_VIOLATIONS, _NAMELESS, _OPEN, _signed_in, browser
+from tests.api.console.test_browser import (
+    _COUNT_VIOLATIONS,
+    _OPEN,
+    _signed_in,
+    browser,
+    findings,
+)
 from tests.api.serving import Server, serving
 from tests.api.support import Keys, bearer
 from tests.api.test_connectors import beat, paired, said
@@ -96,7 +102,7 @@ async def test_what_a_connector_says_is_shown_as_text(
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "script"), [(375, False), (1280, True)])
 async def test_a_connector_is_made_paired_and_revoked_in_a_browser(
-    server: Server, keys: Keys, tenant: Tenant, width: int, script: bool
+    server: Server, keys: Keys, tenant: Tenant, axe: str, width: int, script: bool
 ) -> None:
     size = {"width": width, "height": 800}
     async with browser(viewport=size, java_script_enabled=script) as context:
@@ -135,7 +141,7 @@ async def test_a_connector_is_made_paired_and_revoked_in_a_browser(
         if script:
             await page.locator("main details").evaluate_all(_OPEN)
             assert await page.evaluate("window.violations") == []
-            assert await page.evaluate(_NAMELESS) == []
+            assert await findings(page, axe) == []
         else:
             for summary in await page.locator("main details > summary").all():
                 await summary.click()

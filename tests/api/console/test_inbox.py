@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from datetime import timedelta
+from html import unescape
 from uuid import UUID, uuid4
 
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from tests.api.console.support import (
 )
 from tests.api.console.test_pages import HOSTILE
 from tests.api.support import Keys
+from tests.packages.chat_installed import Chat
 from tests.packages.installed import Platform
 
 INBOX = "/support/webchat/conversations"
@@ -211,6 +213,34 @@ async def test_trap_55_roles_hold_and_another_tenants_conversation_is_not_there(
         assert answer.headers["location"] == f"/console/sign-in?next={address}"
     async with database.tenant(tenant.schema) as session:
         assert await session.scalar(text("SELECT count(*) FROM directives")) == 0
+
+
+async def test_every_site_shows_the_lines_of_its_mode_or_what_they_lack(
+    app: FastAPI, keys: Keys, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    chat = Chat(database, settings, tenant)
+    installation = await chat.installed()
+    own = (await chat.site(name="<i>Own</i>")).key
+    await chat.site(name="</textarea>", mode="charla_embed", charla_property_key="prop-7")
+    async with at_console(
+        app, keys, tenant, await person(keys, tenant, "vera", "viewer")
+    ) as client:
+        assert "/support/webchat/sites" in links_of((await client.get(INBOX)).text)
+        page = (await client.get("/support/webchat/sites")).text
+        assert f"data-site=&#34;{own}&#34;" in page
+        assert "<i>Own" not in page
+        assert "Set the address of Charla" in page
+        vendor = "https://widget.charla.example/chat.js"
+        await chat.configure(installation.id, charla_script_url=vendor)
+        page = (await client.get("/support/webchat/sites")).text
+    (lines,) = [
+        unescape(one)
+        for one in re.findall(r"<textarea[^>]*>\n(.*?)</textarea>", page, re.S)
+        if vendor in one
+    ]
+    assert lines.startswith("<script>\n")
+    assert lines.endswith("</script>\n")
+    assert '"\\u003c/textarea\\u003e"' in lines
 
 
 async def test_the_deep_link_survives_signing_in(

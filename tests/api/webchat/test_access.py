@@ -306,8 +306,24 @@ async def test_addresses_and_browsers_are_kept_as_hashes_whose_salt_goes(
 
 
 @pytest.mark.parametrize("bad", ["v1.1.x.y", "x", "v1." + "9" * 200])
-async def test_a_visitors_secret_that_was_not_made_here_is_refused(
+async def test_a_visitors_secret_that_was_not_made_here_is_answered_with_a_new_one(
     widget: Widget, bad: str
 ) -> None:
-    answer = await widget.post("bootstrap", {"visitor": bad})
-    assert problem_id(answer, 403) == "visitor-expired"
+    found = (await widget.post("bootstrap", {"visitor": bad})).json()
+    assert found["visitor"] not in (bad, "")
+    assert found["conversation"] is None
+
+
+async def test_a_visitor_who_comes_back_after_90_days_is_a_new_one_and_can_write(
+    app: FastAPI, widget: Widget
+) -> None:
+    await widget.begin()
+    old = widget.visitor
+    platform_of(app).clock = later(89 * 86_400)
+    assert (await widget.bootstrap())["visitor"] == old
+    platform_of(app).clock = later(90 * 86_400 + 60)
+    found = await widget.bootstrap()
+    assert found["visitor"] != old
+    assert found["conversation"] is None
+    await widget.begin()
+    assert (await widget.say("hello again")).status_code == 201

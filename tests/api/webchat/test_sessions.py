@@ -207,9 +207,13 @@ async def test_t56_who_is_forgotten_leaves_a_tombstone_and_no_word(
     assert erased["seq"] == 1
     answer = await widget.get("messages", conversation_id=widget.conversation)
     assert problem_id(answer, 404) == "not-found"
-    assert problem_id(await widget.post("sessions"), 403) == "visitor-expired"
-    refused = await widget.post("bootstrap", {"visitor": widget.visitor})
-    assert problem_id(refused, 403) == "visitor-expired"
+    # A page that is still open gets a new token, and with it a new visitor.
+    assert problem_id(await widget.post("sessions"), 401) == "token-invalid"
+    before = widget.visitor
+    found = await widget.bootstrap()
+    assert found["visitor"] != before
+    assert found["conversation"] is None
+    assert (await widget.post("sessions")).status_code == 201
 
 
 @pytest.mark.parametrize("field", ["name", "email"])

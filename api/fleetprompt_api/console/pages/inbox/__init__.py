@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from fleetprompt_api.console.pages.inbox import actions, conversation, conversations, events
+from fleetprompt_api.console.pages.inbox import actions, conversation, conversations, events, sites
 
 routes = APIRouter()
-for _part in (events, conversations, conversation, actions):
+for _part in (events, conversations, sites, conversation, actions):
     routes.include_router(_part.routes)
