@@ -52,7 +52,7 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         with events.handling(kind.name), tracing.handling(context.tenant.slug, directive):
             async with asyncio.timeout(kind.timeout):
                 result = await kind.handler(context, params)
-        return _succeeded(kind, result)
+        return succeeded(kind, result)
     except DirectiveFailed as error:
         return settle_failure(kind, directive, error.error_kind, error.message, error.retry_after)
     except OutcomeUnknown as error:
@@ -76,7 +76,7 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         return settle_failure(kind, directive, "unknown", message, None)
 
 
-def _succeeded(kind: AnyDirectiveType, result: dict[str, Any]) -> Settlement:
+def succeeded(kind: AnyDirectiveType, result: dict[str, Any]) -> Settlement:
     """Success, unless PostgreSQL could not keep the result: the work is done, and is not done again."""
     try:
         fit = not _NUL.search(json.dumps(result, allow_nan=False))

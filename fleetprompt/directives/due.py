@@ -1,14 +1,13 @@
 """What is due, over all tenants: reads and marks the index table alone, which holds ids and times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.types import Integer, Text, Uuid
+from sqlalchemy.types import Integer, Text
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.types import PLATFORM_TARGET, AnyDirectiveType
@@ -53,11 +52,6 @@ _RESERVE = text(
     " :most, :most_of_tenant, :types, :limits, make_interval(secs => :hold))"
 ).bindparams(bindparam("types", type_=ARRAY(Text())), bindparam("limits", type_=ARRAY(Integer())))
 
-_HOLD = text(
-    "UPDATE fleetprompt.directive_queue SET busy = true, due_at = now() + make_interval(secs => :seconds)"
-    " WHERE directive_id = ANY(:ids) AND NOT busy AND due_at <= now()"
-).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
-
 
 async def peek(database: Database, now: datetime) -> list[DueCount]:
     """How much work there is at ``now`` for the platform's workers, by type, over all tenants."""
@@ -94,14 +88,6 @@ async def reserve(
     for row in rows:
         found.setdefault(row.tenant_schema, []).append(row.directive_id)
     return found
-
-
-async def hold(session: AsyncSession, directive_ids: Sequence[UUID]) -> None:
-    """Reserve directives that this transaction has asked for: its caller is about to claim them.
-
-    Otherwise a worker that looks between the commit and the claim takes them, or starts for them.
-    """
-    await session.execute(_HOLD, {"ids": list(directive_ids), "seconds": RESERVATION_SECONDS})
 
 
 async def abandoned(database: Database, most: int) -> dict[tuple[str, str], list[UUID]]:

@@ -3,14 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from fleetprompt.db.engine import Database
+from fleetprompt.directives.attempt import succeeded
 from fleetprompt.directives.ending import AttemptEnd, record_ends
-from fleetprompt.directives.leases import settle_many
+from fleetprompt.directives.leases import ClaimedDirective, Settlement, settle_many
 from fleetprompt.directives.types import AnyDirectiveType
 from fleetprompt.errors import DatabaseUnavailableError, NotFoundError, OverloadedError
+from fleetprompt.executions.running import RunningExecution
 from fleetprompt.tenants.service import Tenant
 
 _MOST_AT_ONCE = 100
@@ -20,6 +26,35 @@ _AWAY = (DatabaseUnavailableError, OverloadedError)
 logger = logging.getLogger("fleetprompt.directives")
 
 _Waiting = tuple[AttemptEnd, asyncio.Future[bool]]
+
+
+@dataclass(slots=True)
+class OwnEnd:
+    """``HandlerContext.succeed``: an attempt's success, written by its handler among its own writes.
+
+    ``settlement`` is set once it was written; it counts if the handler then returns, as its transaction
+    has been committed by then. ``release`` lets the lease be, which is gone with the end.
+    """
+
+    tenant: Tenant
+    directive: ClaimedDirective
+    execution: RunningExecution
+    types: Mapping[str, AnyDirectiveType]
+    owner: str
+    release: Callable[[UUID], None]
+    settlement: Settlement | None = None
+
+    async def __call__(self, session: AsyncSession, result: dict[str, Any]) -> None:
+        """Write it, unless the lease is lost or the result cannot be stored."""
+        self.settlement = None
+        settlement = succeeded(self.types[self.directive.type], result)
+        if settlement.state != "succeeded":
+            return
+        self.release(self.directive.id)
+        if await settle_many(session, [(self.directive, settlement)], owner=self.owner):
+            end = AttemptEnd(self.directive, settlement, self.execution)
+            await record_ends(session, self.tenant, [end], self.types)
+            self.settlement = settlement
 
 
 class EndWriter:

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from fleetprompt.directives.leases import ClaimedDirective, Settlement
 from fleetprompt.errors import ErrorKind
+from fleetprompt.executions.running import RunningExecution
 from fleetprompt.tenants.service import Tenant
 
 logger = logging.getLogger("fleetprompt.directives")
@@ -16,7 +18,8 @@ logger = logging.getLogger("fleetprompt.directives")
 class DirectiveOutcome:
     """How one attempt ended. ``state`` is the directive's, or ``lost`` when its lease was gone.
 
-    Times are in seconds: from due to claimed, and from claimed to ended.
+    Times are in seconds: from due to claimed, and from claimed to ended. ``kept`` is what the execution
+    of a success keeps.
     """
 
     tenant: str
@@ -30,6 +33,7 @@ class DirectiveOutcome:
     correlation_id: str | None = None
     error_kind: ErrorKind | None = None
     error_message: str | None = None
+    kept: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 OnDone = Callable[[DirectiveOutcome], None]
@@ -39,10 +43,14 @@ def tell(
     tenant: Tenant,
     directive: ClaimedDirective,
     settlement: Settlement,
-    execution_id: UUID | None,
+    execution: RunningExecution | None,
     took: float,
 ) -> DirectiveOutcome:
     """The outcome, after logging it."""
+    execution_id = execution.id if execution else None
+    kept = None
+    if execution is not None and settlement.state == "succeeded":
+        kept = settlement.result if execution.result is None else execution.result
     waited = (directive.claimed_at - directive.available_at).total_seconds()
     outcome = DirectiveOutcome(
         tenant=tenant.slug,
@@ -56,6 +64,7 @@ def tell(
         correlation_id=directive.correlation_id,
         error_kind=settlement.error_kind,
         error_message=settlement.error_message,
+        kept=kept,
     )
     logger.info(
         "directive %s: %s",

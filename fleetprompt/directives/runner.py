@@ -8,26 +8,28 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.clock import Clock, system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.attempt import run_handler
 from fleetprompt.directives.due import abandoned, reserve
-from fleetprompt.directives.end_writer import EndWriter
+from fleetprompt.directives.end_writer import EndWriter, OwnEnd
 from fleetprompt.directives.ending import AttemptEnd
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.heart import Heart
 from fleetprompt.directives.leases import ClaimedDirective, Settlement
 from fleetprompt.directives.outcomes import DirectiveOutcome, OnDone, tell
-from fleetprompt.directives.taking import take, take_back
+from fleetprompt.directives.taking import Taken, take, take_back
 from fleetprompt.directives.turn import Turn
 from fleetprompt.directives.types import AnyDirectiveType, directive_types
 from fleetprompt.directives.wake import WakeUps
@@ -59,7 +61,8 @@ def _collect(on_done: OnDone | None) -> tuple[deque[DirectiveOutcome], OnDone]:
     outcomes: deque[DirectiveOutcome] = deque(maxlen=_MOST_KEPT)
 
     def ended(outcome: DirectiveOutcome) -> None:
-        outcomes.append(outcome)
+        # What an execution keeps may be long; it is for ``on_done`` alone.
+        outcomes.append(replace(outcome, kept=None))
         if on_done is not None:
             on_done(outcome)
 
@@ -154,6 +157,21 @@ class DirectiveRunner:
                         patience = min(patience, idle_since + linger_seconds - now)
                     running = await self._wait(running, wake_ups, max(0.0, patience), ended)
 
+    async def work_asked(
+        self,
+        tenant: Tenant,
+        ask: Callable[[AsyncSession], Awaitable[Sequence[UUID]]],
+        *,
+        on_done: OnDone | None = None,
+    ) -> list[DirectiveOutcome]:
+        """``work`` for what ``ask`` asks for, which is claimed in the transaction that asks for it."""
+        outcomes, ended = _collect(on_done)
+        async with self.database.tenant(tenant.schema) as session:
+            found = await self._take(session, tenant, await ask(session))
+        for outcome in await asyncio.gather(*self._begin(tenant, found, ended)):
+            ended(outcome)
+        return list(outcomes)
+
     async def work(
         self, tenant: Tenant, ids: Sequence[UUID], *, on_done: OnDone | None = None
     ) -> list[DirectiveOutcome]:
@@ -231,16 +249,23 @@ class DirectiveRunner:
     async def _start(self, tenant: Tenant, ids: Sequence[UUID], ended: OnDone) -> _Attempts:
         """Claim and start; directives given up or refused are told to ``ended`` at once."""
         async with self.database.tenant(tenant.schema) as session:
-            found = await take(
-                session,
-                tenant,
-                limit=len(ids),
-                owner=self.owner,
-                lease_seconds=self.lease_seconds,
-                ids=ids,
-                dagster_run_id=self.dagster_run_id,
-                types=self.types,
-            )
+            found = await self._take(session, tenant, ids)
+        return self._begin(tenant, found, ended)
+
+    async def _take(self, session: AsyncSession, tenant: Tenant, ids: Sequence[UUID]) -> Taken:
+        return await take(
+            session,
+            tenant,
+            limit=len(ids),
+            owner=self.owner,
+            lease_seconds=self.lease_seconds,
+            ids=ids,
+            dagster_run_id=self.dagster_run_id,
+            types=self.types,
+        )
+
+    def _begin(self, tenant: Tenant, found: Taken, ended: OnDone) -> _Attempts:
+        """Run what was claimed; its transaction is committed."""
         for directive, end in found.ended:
             ended(tell(tenant, directive, end, None, 0.0))
         attempts: _Attempts = set()
@@ -276,6 +301,7 @@ class DirectiveRunner:
     ) -> DirectiveOutcome:
         started = time.monotonic()
         kind = self.types.get(directive.type)
+        own = OwnEnd(tenant, directive, execution, self.types, self.owner, self._heart.release)
         context = HandlerContext(
             tenant=tenant,
             database=self.database,
@@ -285,6 +311,7 @@ class DirectiveRunner:
             execution=execution,
             vault=self._vault,
             http=self._http,
+            succeed=own,
         )
         try:
             async with self._slots:
@@ -292,7 +319,9 @@ class DirectiveRunner:
                 self._handlers[directive.id] = work
                 await asyncio.wait({work})
             settlement = _LOST if work.cancelled() else work.result()
-            if settlement is not _LOST:
+            if settlement.state == "succeeded" and own.settlement is not None:
+                settlement = own.settlement
+            elif settlement is not _LOST:
                 end = AttemptEnd(directive, settlement, execution)
                 settlement = settlement if await self._ends.write(tenant, end) else _LOST
         finally:
@@ -301,7 +330,7 @@ class DirectiveRunner:
                 handler.cancel()
                 await asyncio.wait({handler})
         took = time.monotonic() - started
-        return tell(tenant, directive, settlement, execution.id, took)
+        return tell(tenant, directive, settlement, execution, took)
 
     def _stop_lost(self, directive_id: UUID) -> None:
         """The directive was cancelled or given to another attempt: stop this one."""

@@ -4,7 +4,7 @@ import json
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
@@ -18,6 +18,11 @@ MESSAGE_LIMIT = 4000
 FIELDS_LIMIT = 8 * 1024
 MOST_AT_ONCE = 200
 _OPEN = ("requested", "running")
+
+_LOG = text(
+    "INSERT INTO execution_logs (execution_id, level, message, fields)"
+    " VALUES (:execution_id, :level, :message, CAST(:fields AS jsonb))"
+)
 
 
 async def create(
@@ -58,15 +63,13 @@ async def log(
     session: AsyncSession, execution_id: UUID, level: Level, message: str, **fields: Any
 ) -> None:
     """Add a line: at most 4,000 characters and 8 KiB of fields, known shapes of secrets masked."""
-    session.add(
-        ExecutionLog(
-            execution_id=execution_id,
-            level=level,
-            message=bounded_message(message),
-            fields=bounded_fields(fields),
-        )
-    )
-    await session.flush()
+    line = {
+        "execution_id": execution_id,
+        "level": level,
+        "message": bounded_message(message),
+        "fields": json.dumps(bounded_fields(fields)),
+    }
+    await session.execute(_LOG, line)
 
 
 async def get(session: AsyncSession, execution_id: UUID) -> Execution:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
@@ -17,6 +18,7 @@ from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.leases import Settlement
 from fleetprompt.directives.models import Directive
+from fleetprompt.directives.outcomes import DirectiveOutcome
 from fleetprompt.directives.runner import DirectiveRunner
 from fleetprompt.directives.taking import Taken, take
 from fleetprompt.directives.types import (
@@ -216,6 +218,92 @@ async def test_an_attempt_that_lost_its_lease_cannot_finish_the_next_one(
     assert await states(database, tenant, directive_id) == [
         "requested", "pending", "running", "pending", "running", "succeeded",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "lost"])
+async def test_a_handler_commits_a_fact_with_its_end_and_only_an_attempt_that_holds_its_lease_ends(
+    database: Database, settings: Settings, tenant: Tenant, held: bool
+) -> None:
+    """Trap T12 where the handler itself writes the end: the fact stands, the end does not."""
+    heard: list[str] = []
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        if not held:
+            async with database.tenant(tenant.schema) as session:
+                await session.execute(text("UPDATE directives SET lease_expires_at = now()"))
+            await claim_as(database, tenant, context.directive.id, "other")
+        async with context.database.tenant(context.tenant.schema) as session:
+            await context.succeed(session, {"done": 1})
+            await executions.log(session, context.execution.id, "info", "the fact")
+            seen = await service.get(session, context.directive.id)
+            heard.append(seen.state)
+        # Committed: a worker that dies now has ended its attempt.
+        heard.append((await read(database, tenant, context.directive.id)).state)
+        return {"done": 1}
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        (outcome,) = await one.work(tenant, [directive_id])
+    assert outcome.state == ("succeeded" if held else "lost")
+    assert heard == (["succeeded"] * 2 if held else ["running"] * 2)
+    directive = await read(database, tenant, directive_id)
+    assert directive.result == ({"done": 1} if held else None)
+    async with database.tenant(tenant.schema) as session:
+        (execution,) = await executions.list_executions(session, directive_id=directive_id)
+        lines = [line.message for line in await executions.logs(session, execution.id)]
+    assert "the fact" in lines
+    assert (execution.state, "attempt 1 of 3 succeeded" in lines) == (
+        ("completed", True) if held else ("running", False)
+    )
+    ended = ["requested", "pending", "running", "succeeded"]
+    taken_over = ["requested", "pending", "running", "pending", "running"]
+    assert await states(database, tenant, directive_id) == (ended if held else taken_over)
+
+
+async def test_a_success_that_was_rolled_back_is_ended_as_the_handler_ends(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        async with context.database.tenant(context.tenant.schema) as session:
+            await context.succeed(session, {"done": 1})
+            raise DirectiveFailed("validation", "not after all")
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    async with runner(database, settings, known) as one:
+        (outcome,) = await one.work(tenant, [directive_id])
+    assert (outcome.state, outcome.error_message) == ("failed", "not after all")
+    assert await states(database, tenant, directive_id) == [
+        "requested", "pending", "running", "failed",
+    ]  # fmt: skip
+
+
+async def test_what_is_asked_for_and_worked_on_at_once_is_claimed_in_the_same_commit(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    """Nobody else ever sees it pending; all its states are told of all the same."""
+    known = types(nothing)
+
+    async def asking(session: AsyncSession) -> list[UUID]:
+        directive, _ = await service.request_directive(
+            session, tenant, "test.work", {}, idempotency_key="at once", actor=ADMIN, types=known
+        )
+        return [directive.id]
+
+    told: list[DirectiveOutcome] = []
+    async with runner(database, settings, known) as one:
+        (outcome,) = await one.work_asked(tenant, asking, on_done=told.append)
+    assert (outcome.state, told) == ("succeeded", [outcome])
+    assert await states(database, tenant, outcome.directive_id) == [
+        "requested", "pending", "running", "succeeded",
+    ]  # fmt: skip
+    async with database.tenant(tenant.schema) as session:
+        written = await session.scalars(
+            text("SELECT DISTINCT txid FROM signals WHERE type IN ('directive.requested',"
+                 " 'directive.pending', 'directive.running')")
+        )  # fmt: skip
+        assert len(written.all()) == 1
 
 
 async def test_a_live_lease_is_not_taken(database: Database, tenant: Tenant) -> None:
