@@ -15,7 +15,7 @@ from typing import Self
 from fleetprompt.directives.outcomes import DirectiveOutcome
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 
-# What ends within so many seconds is told together.
+# What ends within so many seconds is told together, unless the work says otherwise.
 _TOGETHER_SECONDS = 0.25
 _MOST_TOGETHER = 200
 
@@ -25,8 +25,15 @@ Work = Callable[[OpenPlatform, Callable[[DirectiveOutcome], None]], Awaitable[No
 class WorkThread:
     """Runs ``work`` for as long as the block lasts; leaving the block early stops it."""
 
-    def __init__(self, platform: PlatformResource, work: Work) -> None:
+    def __init__(
+        self,
+        platform: PlatformResource,
+        work: Work,
+        *,
+        together_seconds: float = _TOGETHER_SECONDS,
+    ) -> None:
         self._platform, self._work = platform, work
+        self._together_seconds = together_seconds
         self._outcomes: queue.SimpleQueue[DirectiveOutcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="work", daemon=True)
         self._stop: Callable[[], object] | None = None
@@ -49,7 +56,7 @@ class WorkThread:
                     over = True
                     break
                 batch.append(outcome)
-                until = until or time.monotonic() + _TOGETHER_SECONDS
+                until = until or time.monotonic() + self._together_seconds
             if batch:
                 yield batch
         if self._error is not None:

@@ -3,7 +3,7 @@
 1. The ledger gives the right to send it to one attempt.
 2. The way finds out where it goes: requests without effects, so their failures are harmless.
 3. ``sending`` is committed with the place, then the message is sent, at the latest well before the
-   lease is over.
+   lease is over. Where nothing has to be found out, this is committed with the first.
 4. What the answer means is committed. An answer that leaves doubt, and a sender that died, leave the
    message ``unknown``.
 5. Where the way can look, an unknown message is looked for: found, it is posted. Certainly not there
@@ -43,6 +43,10 @@ class Way(Protocol):
     def can_look(self) -> bool:
         """Whether a message can be looked for on the other side."""
 
+    @property
+    def known_mark(self) -> Mark | None:
+        """Where the message goes, if ``prepare`` would only say so without asking anybody."""
+
     async def prepare(self) -> Mark | Outcome:
         """Where the message goes, without any effect; an Outcome that is never posted or unknown."""
 
@@ -66,6 +70,7 @@ class Delivered:
 
 
 OnPosted = Callable[[AsyncSession], Awaitable[None]]
+OnDelivered = Callable[[AsyncSession, Delivered], Awaitable[None]]
 
 
 def key_of(message_id: UUID) -> str:
@@ -77,6 +82,8 @@ def key_of(message_id: UUID) -> str:
 class Delivery:
     """One message on its way. ``on_posted`` runs in the transaction that makes it posted.
 
+    Where they are set, ``beside`` runs in the transaction that claims it, and ``on_delivered`` ahead of
+    everything else in that which makes it posted, if the answer tells all that can be known.
     ``patience`` is in seconds, as in ``doubt.py``. ``word`` is the id of a directive by which a person
     wants an unknown message posted again.
     """
@@ -88,11 +95,20 @@ class Delivery:
     on_posted: OnPosted
     patience: float
     word: UUID | None = None
+    beside: OnPosted | None = None
+    on_delivered: OnDelivered | None = None
 
     async def deliver(self) -> Delivered:
         """Send the message unless it is there; raises DirectiveFailed or OutcomeUnknown otherwise."""
+        mark, not_after = self.way.known_mark, _latest_start()
         async with self.database.tenant(self.schema) as session:
             entry = await ledger.plan_and_claim(session, self.intent)
+            if self.beside is not None:
+                await self.beside(session)
+            if entry.lease is not None and mark is not None:
+                await ledger.begin_sending(session, entry.lease, mark)
+        if entry.lease is not None and mark is not None:
+            return await self._send_begun(entry.lease, not_after)
         if entry.lease is not None:
             return await self._send(entry.lease)
         if entry.state == "posted":
@@ -134,17 +150,18 @@ class Delivery:
         if isinstance(mark, Outcome):
             await self._settle(lease, mark)
             raise _failed(mark)
-        not_after = time.monotonic() + _SEND_WITHIN_SECONDS
+        not_after = _latest_start()
         async with self.database.tenant(self.schema) as session:
             await ledger.begin_sending(session, lease, mark)
+        return await self._send_begun(lease, not_after)
+
+    async def _send_begun(self, lease: Lease, not_after: float) -> Delivered:
         outcome = await self.way.send(key_of(lease.message_id), not_after)
         await self._settle(lease, outcome)
         if outcome.state not in ("posted", "unknown"):
             raise _failed(outcome)
-        if outcome.state == "posted" and (outcome.remote_id or not self.way.can_look):
-            # All that can be known of it.
-            permalink = self.way.permalink(outcome.remote_id) if outcome.remote_id else None
-            return Delivered(lease.message_id, outcome.remote_id, permalink)
+        if (delivered := self._known(lease, outcome)) is not None:
+            return delivered
         async with self.database.tenant(self.schema) as session:
             row = await doubt.read(session, lease.message_id)
         if outcome.state == "posted":
@@ -155,8 +172,11 @@ class Delivery:
 
     async def _settle(self, lease: Lease, outcome: Outcome) -> None:
         remote_id = outcome.remote_id
+        delivered = self._known(lease, outcome)
 
         async def record(session: AsyncSession) -> None:
+            if delivered is not None and self.on_delivered is not None:
+                await self.on_delivered(session, delivered)
             await ledger.settle(
                 session,
                 lease,
@@ -171,6 +191,13 @@ class Delivery:
                 await self.on_posted(session)
 
         await self._commit(lease, outcome.state, record)
+
+    def _known(self, lease: Lease, outcome: Outcome) -> Delivered | None:
+        """What was posted, if the answer tells all that can be known of it."""
+        if outcome.state != "posted" or not (outcome.remote_id or not self.way.can_look):
+            return None
+        permalink = self.way.permalink(outcome.remote_id) if outcome.remote_id else None
+        return Delivered(lease.message_id, outcome.remote_id, permalink)
 
     async def _resolve(self, row: OutboundMessage, kind: ErrorKind, words: str) -> Delivered:
         """What an unknown message allows: proof, a person's word, or nothing."""
@@ -290,6 +317,10 @@ class Delivery:
         async with self.database.tenant(self.schema) as session:
             row = await doubt.read(session, lease.message_id)
         return (row.state, row.attempt) == (state, lease.attempt)
+
+
+def _latest_start() -> float:
+    return time.monotonic() + _SEND_WITHIN_SECONDS
 
 
 def _mark(row: OutboundMessage) -> Mark:

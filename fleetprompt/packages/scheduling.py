@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.approvals.lapse import expire_due
 from fleetprompt.directives.approvals.renewal import renew_outdated
-from fleetprompt.directives.due import hold
 from fleetprompt.errors import InvalidError, NotFoundError
 from fleetprompt.outbound.ledger import give_up_lost
 from fleetprompt.packages.models import Installation
@@ -61,39 +60,34 @@ async def keep_filled(database: Database, now: datetime) -> int:
 
 
 async def request_slots(
-    database: Database,
+    session: AsyncSession,
     tenant: Tenant,
     slots: Sequence[ScheduleSlot],
     now: datetime,
     settings: Settings,
 ) -> list[UUID]:
-    """Ask for the runs of a tenant's due slots; the directives' ids.
+    """Ask for the runs of a tenant's due slots in its transaction; the directives' ids.
 
     One that is later than the grace is ``skipped_missed``, one of an installation that is switched
     off, paused or gone ``skipped_paused``; both stay visible and neither is caught up. Asking twice
-    gives the same directives, whatever became of the slot meanwhile. The caller is about to claim
-    them: nobody else does for some seconds.
+    gives the same directives, whatever became of the slot meanwhile.
     """
     requested: list[UUID] = []
-    fresh: list[UUID] = []
-    async with database.tenant(tenant.schema) as session:
-        for slot in slots:
-            if slot.state != "planned":
-                if slot.directive_id is not None:
-                    requested.append(slot.directive_id)
-                continue
-            installation = await session.get(Installation, slot.installation_id)
-            if installation is None or _usable_schedule(installation) is None:
-                await settle(session, slot, "skipped_paused")
-            elif is_missed(slot, now, settings.digest_grace_hours):
-                await settle(session, slot, "skipped_missed")
-            elif (operations := operations_of(installation.package)) is not None:
-                directive = await operations.request_scheduled(session, tenant, installation, slot)
-                await mark_requested(session, slot, directive.id)
-                fresh.append(directive.id)
-        if fresh:
-            await hold(session, fresh)
-    return requested + fresh
+    for slot in slots:
+        if slot.state != "planned":
+            if slot.directive_id is not None:
+                requested.append(slot.directive_id)
+            continue
+        installation = await session.get(Installation, slot.installation_id)
+        if installation is None or _usable_schedule(installation) is None:
+            await settle(session, slot, "skipped_paused")
+        elif is_missed(slot, now, settings.digest_grace_hours):
+            await settle(session, slot, "skipped_missed")
+        elif (operations := operations_of(installation.package)) is not None:
+            directive = await operations.request_scheduled(session, tenant, installation, slot)
+            await mark_requested(session, slot, directive.id)
+            requested.append(directive.id)
+    return requested
 
 
 def _schedule_of(installation: Installation) -> Schedule | None:

@@ -7,7 +7,7 @@ of each kind; neither alone, nor a copy of both, is enough without the master ke
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,6 +31,11 @@ from fleetprompt.vault.models import IntegrationCredential, StoredDataKey
 from fleetprompt.vault.secret import Secret
 
 CREDENTIAL_FIELD = "integration_credentials.secret"
+
+_DATA_KEY = text(
+    "SELECT id AS key_id, organization_id AS tenant, master_key_id, nonce, wrapped AS ciphertext"
+    " FROM fleetprompt.data_keys WHERE organization_id = :tenant AND id = :id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +73,21 @@ class Vault:
 
     async def key(self, tenant: Tenant, key_id: UUID) -> DataKey:
         """The tenant's data key of this id, retired or not; SealError if it was shredded."""
-        async with self.database.platform() as session:
-            stored = await session.scalar(
-                select(StoredDataKey).where(
-                    StoredDataKey.organization_id == tenant.id, StoredDataKey.id == key_id
-                )
-            )
-        if stored is None:
+        rows = await self.database.statement(_DATA_KEY, {"tenant": tenant.id, "id": key_id})
+        if not rows:
             raise SealError(
                 f"Data key {key_id} of tenant {tenant.id} is gone; so is what it sealed."
             )
-        return self._unwrapped(stored, tenant)
+        return unwrap(self.master_key, WrappedDataKey(**rows[0]._mapping), tenant=tenant.id)
 
     async def open_credential(self, tenant: Tenant, credential_id: UUID) -> Secret:
         """A credential in clear; NotFoundError for one that is not this tenant's."""
         async with self.database.tenant(tenant.schema) as session:
             credential = await get_credential(session, credential_id)
+        return await self.opened(tenant, credential)
+
+    async def opened(self, tenant: Tenant, credential: IntegrationCredential) -> Secret:
+        """A credential of this tenant that was read before, in clear."""
         key = await self.key(tenant, credential.key_id)
         return decrypt(
             key,

@@ -1,6 +1,7 @@
 """Digests by the minute's schedule: batched, sent once, recorded, and never lost."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.tenants.service import Tenant
+from fleetprompt_dagster.defs.digests.schedules import slots_a_run
 from tests.dagster.conftest import Bench
 from tests.doubles.mattermost import RunningMattermost, running_mattermost
 from tests.packages.installed import Platform, connected
@@ -100,8 +102,21 @@ def test_a_due_digest_is_sent_and_shown_with_its_exact_window(
     assert len(mattermost.posts) == 1
 
 
-def test_a_thousand_due_tenants_are_at_most_eight_runs(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("slots", "cores", "each"),
+    [(1, 2, 125), (300, 2, 150), (1000, 1, 500), (1000, 2, 500), (1000, 4, 250), (1000, 64, 125)],
+)
+def test_there_are_as_many_runs_as_cores_that_have_enough_to_do(
+    slots: int, cores: int, each: int
+) -> None:
+    assert slots_a_run(slots, cores) == each
+
+
+def test_a_thousand_due_tenants_are_at_most_eight_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trap 3."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     bench.sql(
         "INSERT INTO fleetprompt.schedule_slots (tenant_schema, installation_id, local_date, due_at,"
         " window_start, window_end, zone) SELECT 'org_many-' || n, gen_random_uuid(), current_date,"
@@ -109,16 +124,16 @@ def test_a_thousand_due_tenants_are_at_most_eight_runs(bench: Bench) -> None:
         " FROM generate_series(1, 1000) n"
     )
     requests = bench.schedule("due_digests").run_requests
-    assert len(requests) == 4
+    assert len(requests) == 2
     slots = [
         (one["tenant"], one["installation"])
         for request in requests
         for one in request.run_config["ops"]["send_due_digests"]["config"]["slots"]
     ]
     assert len(set(slots)) == len(slots) == 1000
-    assert len({request.run_key for request in requests}) == 4
+    assert len({request.run_key for request in requests}) == 2
     for request in requests:
-        assert request.tags["fleetprompt/tenants"] == request.tags["fleetprompt/slots"] == "250"
+        assert request.tags["fleetprompt/tenants"] == request.tags["fleetprompt/slots"] == "500"
     assert sum(len(json.dumps(request.run_config)) for request in requests) < 256 * 1024
 
 

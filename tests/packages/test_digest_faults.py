@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
+from fleetprompt.directives.end_writer import OwnEnd
 from fleetprompt.directives.failures import DirectiveFailed
-from fleetprompt.directives.handling import HandlerContext
+from fleetprompt.directives.handling import HandlerContext, succeed_later
 from fleetprompt.directives.leases import ClaimedDirective
 from fleetprompt.directives.taking import take
 from fleetprompt.directives.types import directive_types
@@ -115,9 +116,16 @@ async def test_the_next_attempt_has_the_same_text_whatever_came_in_meanwhile(
     assert entry.content_sha256 == written["sha256"]
 
 
+@pytest.mark.parametrize("state", ["succeeded", "unknown"])
 async def test_a_worker_that_dies_after_its_last_attempt_posted_is_no_failed_digest(
-    platform: Platform, mattermost: RunningMattermost, monkeypatch: pytest.MonkeyPatch
+    platform: Platform,
+    mattermost: RunningMattermost,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
 ) -> None:
+    """A post is committed with its attempt's end; also where the end alone is lost, nothing failed."""
+    if state == "unknown":
+        monkeypatch.setattr(OwnEnd, "__call__", staticmethod(succeed_later))
     installation = await connected(platform, mattermost)
     directive, _ = await platform.run_now(installation.id)
     async with platform.database.tenant(platform.tenant.schema) as session:
@@ -127,7 +135,7 @@ async def test_a_worker_that_dies_after_its_last_attempt_posted_is_no_failed_dig
         )
     await crash_at(platform, monkeypatch, "end", "after")
     await platform.work()
-    assert (await platform.directive(directive.id)).state == "unknown"
+    assert (await platform.directive(directive.id)).state == state
     assert len(mattermost.posts) == 1
     assert await platform.signals("mattermost.message.failed") == []
     assert (await platform.installation(installation.id)).state == "connected"

@@ -69,9 +69,10 @@ async def request(platform: Platform) -> list[Any]:
             for slot in await schedule_slots.due(session, platform.clock())
             if slot.tenant_schema == platform.tenant.schema
         ]
-    return await request_slots(
-        platform.database, platform.tenant, due, platform.clock(), platform.settings
-    )
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        return await request_slots(
+            session, platform.tenant, due, platform.clock(), platform.settings
+        )
 
 
 async def test_a_signal_that_is_committed_after_its_windows_digest_is_told_by_the_next(
@@ -239,12 +240,8 @@ async def test_a_slot_that_was_asked_for_is_not_skipped_afterwards(
     platform.now = first.due_at
     (directive_id,) = await request(platform)
     asked = (await platform.slots())[0]
-    again = await request_slots(
-        platform.database,
-        platform.tenant,
-        [asked],
-        first.due_at + timedelta(days=2),
-        platform.settings,
-    )
+    later = first.due_at + timedelta(days=2)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        again = await request_slots(session, platform.tenant, [asked], later, platform.settings)
     assert again == [directive_id]
     assert (await platform.slots())[0].state == "requested"

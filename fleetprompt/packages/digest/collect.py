@@ -1,4 +1,4 @@
-"""Collects a window's facts from a tenant's tables, in a few set-based statements.
+"""Collects a window's facts from a tenant's tables, in one set-based statement.
 
 Which signals a digest counts (docs/decisions/digest-window-membership.md): a **cut** is the set of
 signals stored before an instant, by transactions that had ended when the digest was collected. A
@@ -9,12 +9,13 @@ digest has it. Collecting again with the same two cuts gives the same facts.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Self
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import TextClause
@@ -146,33 +147,42 @@ async def _before(session: AsyncSession, previous: Previous | None) -> tuple[Pas
 async def _facts(
     session: AsyncSession, window: Window, bounds: dict[str, Any], before: tuple[Past, ...] = ()
 ) -> DigestFacts:
-    async def rows(name: str) -> list[dict[str, Any]]:
-        result = await session.execute(_statements()[name], {**bounds, **_LISTED})
-        return [dict(row) for row in result.mappings()]
-
+    result = await session.execute(_statements()["facts"], {**bounds, **_LISTED})
+    found = msgspec.json.decode(result.scalar_one(), type=_Found)
     errors = [
-        {**row, "what": secrets.redact(row["what"]), "message": secrets.redact(row["message"])}
-        for row in await rows("errors")
+        replace(row, what=secrets.redact(row.what), message=secrets.redact(row.message))
+        for row in found.errors
     ]
     return facts_from_rows(
         window,
-        types=[TypeCount(**row) for row in await rows("types")],
-        outcomes=[Outcome(**row) for row in await rows("outcomes")],
-        errors=[ErrorGroup(**row) for row in errors],
-        usage=Usage(**(await rows("usage"))[0]),
-        waiting=[Waiting(**row) for row in await rows("waiting")],
+        types=found.types,
+        outcomes=found.outcomes,
+        errors=errors,
+        usage=found.usage[0],
+        waiting=found.waiting,
         before=before,
     )
 
 
+class _Found(msgspec.Struct):
+    """What the statement ``facts`` answers, as JSON: each part's rows by its name."""
+
+    types: list[TypeCount]
+    outcomes: list[Outcome]
+    errors: list[ErrorGroup]
+    usage: list[Usage]
+    waiting: list[Waiting]
+
+
 @lru_cache(maxsize=1)
 def _statements() -> dict[str, TextClause]:
-    """The statements of collect.sql by name; those that read sources are joined to them."""
+    """The statements of collect.sql by name; those of the facts as one that reads the sources once."""
     source = files(__package__).joinpath("collect.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)[1:]
-    named = dict(zip(parts[::2], parts[1::2], strict=True))
-    sources = named.pop("sources")
-    return {
-        name: text(sources + body if "members" in body or "finished" in body else body)
-        for name, body in named.items()
-    }
+    pieces = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)[1:]
+    named = dict(zip(pieces[::2], pieces[1::2], strict=True))
+    parts = [
+        f"'{name}', (SELECT coalesce(json_agg(part), '[]') FROM ({named.pop(name)}) AS part)"  # noqa: S608
+        for name in _Found.__struct_fields__
+    ]
+    facts = f"{named.pop('sources')} SELECT CAST(json_build_object({', '.join(parts)}) AS text)"
+    return {name: text(body) for name, body in {**named, "facts": facts}.items()}

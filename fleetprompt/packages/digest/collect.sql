@@ -56,16 +56,18 @@ finished AS (
 )
 
 -- name: types
--- Signals by type. The families that outcomes tell of, and the digest's own, are not listed again;
+-- Signals by type. The families that outcomes and approvals tell of, the digests' own, and the
+-- bookkeeping of connections are not listed again;
 -- the types of mail, chat and connectors have lines of their own and are never in the rest.
-, counted AS (
+WITH counted AS (
   SELECT type, count(*) AS count,
          count(*) FILTER (WHERE occurred_at < :start) AS late,
          min(occurred_at) FILTER (WHERE occurred_at < :start) AS earliest_late,
          count(*) FILTER (WHERE starts_with(correlation_id, 'digest:')) AS own,
          type LIKE ANY (ARRAY['package.%', 'directive.%', 'agent.execution.%', 'workflow.run.%',
                               'mattermost.digest.%', 'mattermost.message.%',
-                              'value.digest.%']) AS told
+                              'email.digest.%', 'email.message.%', 'value.digest.%',
+                              'approval.%', 'integration.credential.%']) AS told
   FROM members GROUP BY type
 ),
 ranked AS (
@@ -80,7 +82,7 @@ FROM ranked GROUP BY 1, told
 
 -- name: outcomes
 -- What ended and how. The digest's own runs are told only when they failed.
-, ended AS (
+WITH ended AS (
   SELECT 'package' AS family, data ->> 'package' AS name, substr(type, 9) AS state, correlation_id
   FROM members
   WHERE type >= 'package.' AND type < 'package/'
@@ -114,7 +116,7 @@ FROM ranked GROUP BY family, state, 3
 -- Failures by type, subject and kind. One mishap is often told several times under one correlation
 -- id: by the signal of what failed, by its directive, its execution and its run. Only the nearest
 -- to the cause is kept, unless there are more of the farther ones than it can explain.
-, failures AS (
+WITH failures AS (
   SELECT CASE WHEN type LIKE 'workflow.run.%' THEN 3 ELSE 0 END AS distance, id, type, occurred_at,
          data, correlation_id, data ->> 'error_kind' AS kind, data ->> 'error_message' AS message,
          coalesce(data ->> 'package', data ->> 'job', data ->> 'agent', data ->> 'kind', '') AS what,
@@ -187,7 +189,7 @@ GROUP BY directive_type
 
 -- name: usage
 -- What executions cost, as far as they say so; figures that no execution can have are passed over.
-, used AS (
+WITH used AS (
   SELECT cost_usd, tokens_in, tokens_out FROM finished
   UNION ALL SELECT cost_usd, tokens_in, tokens_out FROM reported
 )

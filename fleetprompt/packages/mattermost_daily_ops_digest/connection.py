@@ -1,6 +1,7 @@
 """From a configuration to the way that a message takes, with its secrets opened."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from fleetprompt.outbound.transports.mattermost import (
 )
 from fleetprompt.packages.mattermost_daily_ops_digest.config import Config, Mode
 from fleetprompt.vault.cipher import SealError
+from fleetprompt.vault.models import IntegrationCredential
 from fleetprompt.vault.secret import Secret
 from fleetprompt.vault.service import get_credential
 
@@ -39,8 +41,21 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a message goes, as people may see it: server and channel; and what it is posted with."""
+
+    destination: str
+    credential: IntegrationCredential
+
+
 async def destination_of(session: AsyncSession, config: Config) -> str:
     """Server and channel, as people may see them; DirectiveFailed where something is missing."""
+    return (await posting_place(session, config)).destination
+
+
+async def posting_place(session: AsyncSession, config: Config) -> Place:
+    """The destination with its credential, still sealed; DirectiveFailed where something is missing."""
     missing = config.missing()
     if missing:
         what = ", ".join(_WORDS[name] for name in missing)
@@ -55,7 +70,7 @@ async def destination_of(session: AsyncSession, config: Config) -> str:
         raise DirectiveFailed(
             "auth", "The Mattermost connection was removed. Connect Mattermost again."
         ) from None
-    return f"{credential.label}#{config.channel or 'default'}"
+    return Place(f"{credential.label}#{config.channel or 'default'}", credential)
 
 
 async def open_way(
@@ -65,10 +80,11 @@ async def open_way(
     *,
     silent: bool,
     picture: Attachment | None = None,
+    read: IntegrationCredential | None = None,
 ) -> Way:
     """The way of the configuration's mode for this text; nothing may be missing in it.
 
-    ``picture`` goes along as a bot alone.
+    ``picture`` goes along as a bot alone. ``read`` is a credential that need not be read once more.
     """
     message = WebhookMessage(
         text=text,
@@ -80,10 +96,10 @@ async def open_way(
     plain_http = context.settings.allow_plain_http
     team, channel = config.team or "", config.channel or ""
     if config.mode == "bot":
-        sealed = await _opened(context, config.mattermost_token_id, "token")
+        sealed = await _opened(context, config.mattermost_token_id, "token", read)
         server = unseal_server(sealed.reveal(), allow_plain_http=plain_http)
         return BotWay(context.http, server, team, channel, message, picture)
-    url = await _opened(context, config.mattermost_credential_id, "webhook")
+    url = await _opened(context, config.mattermost_credential_id, "webhook", read)
     hook = WebhookWay(
         context.http, parse_webhook_url(url.reveal(), allow_plain_http=plain_http), message
     )
@@ -102,13 +118,25 @@ async def open_way(
 
 async def tell_left_out(context: HandlerContext, way: Way) -> None:
     """Say in the execution's log why a picture did not go along."""
-    if isinstance(way, BotWay) and way.left_out is not None:
-        await context.execution.log("warning", "posted without its picture", reason=way.left_out)
+    if (reason := left_out(way)) is not None:
+        await context.execution.log("warning", "posted without its picture", reason=reason)
 
 
-async def _opened(context: HandlerContext, credential_id: Any, what: str) -> Secret:
-    assert isinstance(credential_id, UUID)  # noqa: S101 - destination_of has checked
+def left_out(way: Way) -> str | None:
+    """Why a picture did not go along, if one was to."""
+    return way.left_out if isinstance(way, BotWay) else None
+
+
+async def _opened(
+    context: HandlerContext,
+    credential_id: Any,
+    what: str,
+    read: IntegrationCredential | None = None,
+) -> Secret:
+    assert isinstance(credential_id, UUID)  # noqa: S101 - posting_place has checked
     try:
+        if read is not None and read.id == credential_id:
+            return await context.vault.opened(context.tenant, read)
         return await context.vault.open_credential(context.tenant, credential_id)
     except (SealError, NotFoundError) as error:
         raise DirectiveFailed(

@@ -4,17 +4,20 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.outbound import ledger
-from fleetprompt.outbound.delivery import Delivery, Way
+from fleetprompt.outbound.delivery import Delivered, Delivery, Way
 from fleetprompt.packages.digest.record import request_finish
-from fleetprompt.packages.digest.run import keep_also
+from fleetprompt.packages.digest.run import Written, keep_also
 from fleetprompt.packages.digest.settling import require_installed
 from fleetprompt.packages.digest.story import Story
 from fleetprompt.packages.mattermost_daily_ops_digest import config as digest_config
 from fleetprompt.packages.mattermost_daily_ops_digest.connection import (
     destination_of,
+    left_out,
     open_way,
     tell_left_out,
 )
@@ -29,9 +32,16 @@ TEST_TEXT = (
 
 
 async def post_once(
-    context: HandlerContext, posting: Posting, way: Way, dedupe_key: str
+    context: HandlerContext,
+    posting: Posting,
+    way: Way,
+    dedupe_key: str,
+    written: Written | None = None,
 ) -> dict[str, Any]:
-    """Post it unless it is there; the result tells the ledger's state and where the post is."""
+    """Post it unless it is there; the result tells the ledger's state and where the post is.
+
+    A digest that was ``written`` is kept with the claim of its message, and ends with its post.
+    """
     intent = ledger.Intent(
         dedupe_key=dedupe_key,
         provider=KIND.transport,
@@ -42,7 +52,22 @@ async def post_once(
         execution_id=context.execution.id,
     )
     schema, patience = context.tenant.schema, context.settings.absence_seconds
-    delivery = Delivery(context.database, schema, intent, way, posting.posted, patience)
+
+    async def told(session: AsyncSession, delivered: Delivered) -> None:
+        # What there is to say of a picture is said before the end.
+        if written is not None and left_out(way) is None:
+            await written.succeed(session, _told(posting, delivered))
+
+    delivery = Delivery(
+        context.database,
+        schema,
+        intent,
+        way,
+        posting.posted,
+        patience,
+        beside=written.keep if written else None,
+        on_delivered=told,
+    )
     try:
         delivered = await delivery.deliver()
     except (DirectiveFailed, OutcomeUnknown):
@@ -59,7 +84,12 @@ async def post_once(
                 delivered.message_id,
                 after=timedelta(seconds=patience),
             )
+    return _told(posting, delivered)
+
+
+def _told(posting: Posting, delivered: Delivered) -> dict[str, Any]:
     return {
+        "destination": posting.destination,
         "ledger_state": "posted",
         "remote_id": delivered.remote_id,
         "permalink": delivered.permalink,
@@ -85,6 +115,6 @@ async def post_test(context: HandlerContext, params: TestPostParams) -> dict[str
     posting = Posting(Story.of(context.directive, params), config, destination, digest)
     way = await open_way(context, config, text, silent=False)
     told = await post_once(context, posting, way, params.dedupe_key(context.tenant))
-    told |= {"destination": destination, "sha256": digest}
+    told |= {"sha256": digest}
     await context.execution.keep({"text": text, **told})
     return told

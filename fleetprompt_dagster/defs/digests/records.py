@@ -70,11 +70,22 @@ async def slots_of_directives(
 
 
 async def settled_by(
-    database: Database, outcomes: Iterable[DirectiveOutcome]
+    database: Database, outcomes: Iterable[DirectiveOutcome], dagster_run_id: str
 ) -> list[DigestRecord]:
-    """The records of the slots that these directives settled, if they are slots'."""
-    ended = [one.directive_id for one in outcomes if one.state not in ("pending", "lost")]
-    return await read_records(database, await slots_of_directives(database, ended))
+    """The records of the slots that these directives settled in this run, if they are slots'.
+
+    What a success kept came with its outcome; what a failure left is read.
+    """
+    ended = {one.directive_id: one for one in outcomes if one.state not in ("pending", "lost")}
+    records, unknown = [], []
+    for slot in await slots_of_directives(database, list(ended)):
+        outcome = ended[slot.directive_id] if slot.directive_id else None
+        if outcome is None or outcome.kept is None:
+            unknown.append(slot)
+            continue
+        told = outcome.correlation_id, dagster_run_id, None, outcome.kept
+        records.append(DigestRecord(outcome.tenant, slot, *told))
+    return records + await read_records(database, unknown)
 
 
 async def slots_settled_since(database: Database, since: datetime) -> list[ScheduleSlot]:

@@ -1,5 +1,6 @@
 """When digests are due: a question to the database, so that downtime heals itself."""
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -13,8 +14,9 @@ from fleetprompt_dagster.defs.digests.jobs import keep_digests, send_digests, se
 from fleetprompt_dagster.resources import PlatformResource
 from fleetprompt_dagster.runs import LIVE, batches, op_config, work_tags
 
-# 1,000 tenants that are due at once are 4 runs: on two cores more of them only spend more on starting.
-SLOTS_A_RUN = 250
+# A run starts in seconds of CPU and keeps one core busy: as many as there are cores, unless they would
+# have too little to do, or so much that a run's end is long in coming.
+LEAST_A_RUN, MOST_A_RUN = 125, 500
 # A slot that was asked for is not asked for again so soon, whatever became of the run.
 _NOT_AGAIN_WITHIN = timedelta(minutes=5)
 
@@ -66,8 +68,14 @@ def due_digests(
             run_config={"ops": {send_due_digests.name: {"config": {"slots": _config(batch)}}}},
             tags=work_tags((tenant for tenant, _, _ in batch), slots=len(batch)),
         )
-        for batch in batches(fresh, SLOTS_A_RUN)
+        for batch in batches(fresh, slots_a_run(len(fresh)))
     ]
+
+
+def slots_a_run(slots: int, cores: int | None = None) -> int:
+    """How many slots each run gets; ``cores`` are this machine's unless they are given."""
+    cores = cores or os.cpu_count() or 1
+    return min(max(-(-slots // cores), LEAST_A_RUN), MOST_A_RUN)
 
 
 def _key(slot: ScheduleSlot) -> Key:

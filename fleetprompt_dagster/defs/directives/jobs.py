@@ -74,7 +74,7 @@ def drain(
             for outcome in batch:
                 tally.add(outcome)
             context.log.info("\n".join(line_of(outcome) for outcome in batch))
-            settled = opened.run(settled_by(opened.database, batch))
+            settled = opened.run(settled_by(opened.database, batch, context.run_id))
             tell_grid(context, digest_events(settled, opened.settings))
     context.instance.add_run_tags(context.run_id, tally.tags())
     return dg.Output(None, metadata=tally.metadata())

@@ -76,6 +76,11 @@ class MailWay:
         """Where Gmail is connected, its drafts can be looked at."""
         return self.gmail is not None
 
+    @property
+    def known_mark(self) -> Mark | None:
+        """Whom it goes to is asked each time."""
+        return None
+
     async def prepare(self) -> Mark | Outcome:
         """A draft by Gmail, else nothing: a mail server is spoken to when it is time to send."""
         audience = await self._audience()

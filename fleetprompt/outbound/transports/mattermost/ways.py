@@ -24,6 +24,8 @@ from fleetprompt.outbound.transports.mattermost.rest import (
 )
 from fleetprompt.outbound.transports.mattermost.server import Server
 
+# There nobody can look.
+_NOWHERE = Mark()
 # Definite refusals, before anything is saved, that a file may be the cause of.
 _PERHAPS_FOR_THE_FILE = (400, 403)
 
@@ -36,6 +38,7 @@ class WebhookWay:
     url: WebhookUrl
     message: WebhookMessage
     can_look: bool = False
+    known_mark: Mark | None = _NOWHERE
 
     async def prepare(self) -> Mark | Outcome:
         """Nothing to find out."""
@@ -64,6 +67,7 @@ class BotWay:
     """
 
     can_look = True
+    known_mark: Mark | None = None
     left_out: str | None = None
 
     def __init__(
@@ -135,6 +139,7 @@ class HybridWay:
     """
 
     can_look = True
+    known_mark: Mark | None = None
 
     def __init__(self, hook: WebhookWay, server: Server, team: str, channel: str) -> None:
         self._hook, self._server, self._team, self._channel = hook, server, team, channel
