@@ -96,7 +96,7 @@ class SentFolder:
             if self._office.clock.passed - at >= self._office.late:
                 yield Seen(uid, now, 10)
 
-    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
+    def identifiers(self, uids: Sequence[int], then: Sequence[int] = ()) -> dict[int, bytes]:
         self._office.step()
         return {uid: f"Message-ID: {self._office.sent[uid - 1][0]}\r\n".encode() for uid in uids}
 

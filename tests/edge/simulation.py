@@ -214,7 +214,7 @@ class WorldSession:
         self._world.chance.shuffle(found)
         return iter(found)
 
-    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
+    def identifiers(self, uids: Sequence[int], then: Sequence[int] = ()) -> dict[int, bytes]:
         return {mail_uid: mail.header for mail_uid, mail in self._contents(uids)}
 
     def heads(self, uids: Sequence[int]) -> dict[int, Head]:

@@ -135,6 +135,35 @@ def test_trap_17_answers_in_any_order_with_others_in_between(house: House) -> No
         assert one["snippet"] == f"text of {one['imap_uid']}"
 
 
+def test_trap_17_answers_to_two_questions_may_be_mixed(house: House) -> None:
+    for uid in (1, 2, 3):
+        house.add(uid)
+    name = b"X-Pm-Internal-Id: early\r\n"
+    early = [b"* 3 FETCH (UID 3 BODY[HEADER.FIELDS (X)]<0> {%d}\r\n%b)\r\n" % (len(name), name)]
+    house.bridge.interject = lambda: early.pop() if early else b""
+    session = house.knock()
+    session.examine("INBOX")
+    assert set(session.identifiers([1, 2], then=[3])) == {1, 2}
+    del house.bridge.messages[3]
+    assert session.identifiers([3]) == {3: name}
+    session.close()
+
+
+def test_trap_18_what_was_asked_ahead_and_is_refused_counts_when_its_turn_comes(
+    house: House,
+) -> None:
+    for uid in (1, 2, 3):
+        house.add(uid, refused=uid == 3)
+    session = house.knock()
+    session.examine("INBOX")
+    assert set(session.identifiers([1], then=[2, 3])) == {1}
+    assert set(session.heads([2])) == {2}
+    with pytest.raises(BridgeRefusedError):
+        session.identifiers([2, 3])
+    assert set(session.identifiers([2])) == {2}
+    session.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "many"), [("refused", 500), ("vanished", 50)])
 def test_trap_18_one_bad_message_holds_up_no_other_and_is_told_once(

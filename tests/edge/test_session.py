@@ -105,6 +105,26 @@ def test_trap_17_what_others_change_in_between_is_not_taken_for_an_answer(bridge
     session.close()
 
 
+def test_what_was_asked_ahead_is_answered_whatever_comes_between(bridge: Dovecot) -> None:
+    bridge.deliver(*(mail(number) for number in range(6)))
+    session = bridge.session()
+    session.examine("INBOX")
+    uids = sorted(one.uid for one in session.scan(1, None))
+
+    def numbers(found: dict[int, bytes]) -> dict[int, int]:
+        return {uid: int(one.partition(b"internal-")[2].split()[0]) for uid, one in found.items()}
+
+    assert numbers(session.identifiers(uids[:2], uids[2:4])) == {uids[0]: 0, uids[1]: 1}
+    assert list(session.heads(uids[:1])) == uids[:1]
+    assert numbers(session.identifiers(uids[2:4], uids[4:])) == {uids[2]: 2, uids[3]: 3}
+    # What imapclient does meanwhile finds no answer that it does not know.
+    assert not session.changed()
+    assert session.folders()
+    assert session.examine("INBOX").messages == 6
+    assert numbers(session.identifiers(uids[4:])) == {uids[4]: 4, uids[5]: 5}
+    session.close()
+
+
 @pytest.mark.parametrize(
     "name", ["Labels/Ärger & Lob", 'Folders/a "b" c', "Folders/x\\y", "Labels/&", "tmp_Folders"]
 )

@@ -33,7 +33,7 @@ from fleetprompt_edge.imap.responses import (
 )
 from fleetprompt_edge.imap.session import Examined, Head, Listed, Section, Seen
 from fleetprompt_edge.imap.tls import bridge_context, check_pin
-from fleetprompt_edge.imap.wire import Piece, fetch
+from fleetprompt_edge.imap.wire import Piece, Wire
 from fleetprompt_edge.mail.identity import IDENTIFIERS
 from fleetprompt_edge.profile import Imap
 
@@ -42,7 +42,7 @@ logging.getLogger("imapclient").setLevel(logging.WARNING)
 logging.getLogger("imapclient.imaplib").setLevel(logging.WARNING)
 
 HEADER_LIMIT = 65_536  # bytes of the asked header fields of one message
-_IDENTIFIERS = f"BODY.PEEK[HEADER.FIELDS ({' '.join(IDENTIFIERS)})]<0.{HEADER_LIMIT}>"
+_IDENTIFIERS = f"UID BODY.PEEK[HEADER.FIELDS ({' '.join(IDENTIFIERS)})]<0.{HEADER_LIMIT}>"
 _CONNECT_SECONDS = 10.0
 _SLICE_SECONDS = 1.0  # how long a wait goes without looking at whether to stop
 _TOO_SOON = 0.2  # seconds; an empty answer from IDLE before then is the end of the connection
@@ -87,6 +87,8 @@ class BridgeSession:
                 raise
         client.socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._client = client
+        self._wire = Wire(client._imap)
+        self._early: dict[int, bytes] = {}
 
     def login(self, username: str, password: str) -> None:
         """Log in; ``BridgeLoginError`` if Bridge refuses."""
@@ -112,6 +114,7 @@ class BridgeSession:
     def folders(self) -> list[Listed]:
         """Every folder."""
         with telling():
+            self._wire.settle()
             found = self._client.list_folders()
         return [
             Listed(
@@ -126,6 +129,8 @@ class BridgeSession:
         """Open a folder for reading; ``FolderGoneError`` if there is none."""
         try:
             with telling():
+                self._wire.settle()
+                self._early.clear()
                 found = self._client.select_folder(folder, readonly=True)
         except BridgeRefusedError:
             raise FolderGoneError(
@@ -152,10 +157,19 @@ class BridgeSession:
             if uid >= first and (last is None or uid <= last)
         )
 
-    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
+    def identifiers(self, uids: Sequence[int], then: Sequence[int] = ()) -> dict[int, bytes]:
         """The header fields that tell one mail from another by UID; without those that are gone."""
-        raw = self._ask(_uid_set(uids), f"UID {_IDENTIFIERS}")
-        return dict(self._read(header_fields(raw)))
+        with telling():
+            for some in (uids, then):
+                if some:
+                    self._wire.begin(_uid_set(some), _IDENTIFIERS)
+        found = self._early | dict(
+            self._read(header_fields(self._ask(_uid_set(uids), _IDENTIFIERS)))
+        )
+        # A server that works on both at once may answer to ``then`` already.
+        asked = set(uids)
+        self._early = {uid: found.pop(uid) for uid in list(found) if uid not in asked}
+        return found
 
     def heads(self, uids: Sequence[int]) -> dict[int, Head]:
         """Flags and header fields by UID; without those that are gone."""
@@ -197,6 +211,7 @@ class BridgeSession:
     def changed(self) -> bool:
         """Whether something arrived since it was last asked, without waiting."""
         with telling():
+            self._wire.settle()
             _, told = self._client.noop()
         return self._grew([one[0] for one in told if len(one) == 2 and one[1] == b"EXISTS"])
 
@@ -217,6 +232,7 @@ class BridgeSession:
         Below imapclient, which takes a line that comes before the server's consent for a failure.
         """
         with telling():
+            self._wire.settle()
             imap = self._client._imap
             tag = self._client._idle_tag = imap._command("IDLE")
             while imap._get_response() is not None:
@@ -259,7 +275,7 @@ class BridgeSession:
     def _ask(self, uids: str, items: str) -> list[Piece]:
         """One UID FETCH. Below imapclient, whose ``fetch`` takes no range and reads slowly."""
         with telling():
-            return fetch(self._client._imap, uids, items)
+            return self._wire.fetch(uids, items)
 
     @staticmethod
     def _read(answers: Iterator[T]) -> list[T]:

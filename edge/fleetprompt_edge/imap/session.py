@@ -69,8 +69,11 @@ class Session(Protocol):
     def scan(self, first: int, last: int | None) -> Iterator[Seen]:
         """What is there from UID ``first`` to ``last`` (None: to the end), in no order."""
 
-    def identifiers(self, uids: Sequence[int]) -> dict[int, bytes]:
-        """X-Pm-Internal-Id and Message-ID by UID, raw; without those that are gone."""
+    def identifiers(self, uids: Sequence[int], then: Sequence[int] = ()) -> dict[int, bytes]:
+        """X-Pm-Internal-Id and Message-ID by UID, raw; without those that are gone.
+
+        ``then``: what will be asked for next, so that the server can work on it meanwhile.
+        """
 
     def heads(self, uids: Sequence[int]) -> dict[int, Head]:
         """Flags and header fields by UID; without those that are gone."""

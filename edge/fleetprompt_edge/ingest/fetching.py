@@ -5,6 +5,7 @@ halved until the bad one stands alone (trap 18).
 """
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 from fleetprompt_edge.errors import BridgeRefusedError, EdgeError
@@ -43,13 +44,15 @@ def each(
 
 
 def identified(
-    session: Session, seen: Sequence[Seen]
+    session: Session, seen: Sequence[Seen], then: Sequence[Seen] = ()
 ) -> tuple[list[tuple[Seen, bytes]], list[int]]:
     """Each message with the identity of its mail, ascending by UID, and the UIDs that are refused.
 
     The two fields that nearly every mail has are asked for first; more only of a mail without them.
+    ``then``: the messages that will be asked for next.
     """
-    names, refused = each(session.identifiers, [one.uid for one in seen])
+    ahead = partial(session.identifiers, then=[one.uid for one in then])
+    names, refused = each(ahead, [one.uid for one in seen])
     found = {
         one.uid: identity_by_name(names[one.uid], one.arrived, one.size)
         for one in seen

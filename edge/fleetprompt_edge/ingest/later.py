@@ -89,7 +89,8 @@ class Later:
             )
         with self._store.transaction():
             self._store.ledger.clear_unreadable(folder.id, head.uid)
-            return self._teller.settle(role, folder, [found], mails, backfill=late.backfill)
+            known = self._teller.known([found])
+            return self._teller.settle(role, folder, [found], mails, known, backfill=late.backfill)
 
     def _give_up(self, folder: Folder, mail: Unreadable) -> int:
         with self._store.transaction():
@@ -100,4 +101,5 @@ class Later:
 
     def _is_untold(self, role: Role, found: Found, *, backfill: bool) -> bool:
         with self._store.transaction():
-            return bool(self._teller.untold(role, [found], backfill=backfill))
+            known = self._teller.known([found])
+            return bool(self._teller.untold(role, [found], known, backfill=backfill))

@@ -14,6 +14,7 @@
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from threading import Event
+from typing import NamedTuple
 
 from fleetprompt_edge.clock import Clock
 from fleetprompt_edge.errors import BridgeDownError, EdgeError
@@ -79,17 +80,15 @@ class Reader:
         examined = session.examine(watched.name)
         folder = self._folder(watched, examined)
         told = self._later.ask(session, watched.role, folder)
-        for last, seen in _windows(session, folder.seen_up_to + 1, examined):
-            at = 0
-            while at < len(seen):
+        for window in _windows(session, folder.seen_up_to + 1, examined):
+            rest: _Window | None = window
+            while rest is not None:
                 size = self._batch.get(watched.name, IDENTIFIED)
-                told += self._take(session, watched, folder, seen[at : at + size])
+                batch, rest = _batch(rest, size)
+                told += self._take(session, watched, folder, batch)
                 if self._stop.is_set():
                     # The batch may have been left half-way: nothing was written of it then.
                     return told
-                at += size
-            with self._store.transaction():
-                self._store.ledger.advance(folder.id, last)
         return told + self._backfill(session, watched, folder, examined)
 
     def _folder(self, watched: Watched, examined: Examined) -> Folder:
@@ -104,17 +103,15 @@ class Reader:
                 folder = ledger.folder(watched.name) or folder
             return folder
 
-    def _take(
-        self, session: Session, watched: Watched, folder: Folder, batch: Sequence[Seen]
-    ) -> int:
-        """Look at a batch of messages, ascending by UID, and write down that it was done."""
+    def _take(self, session: Session, watched: Watched, folder: Folder, batch: "_Batch") -> int:
+        """Look at a batch of messages, and write down that it was done."""
         try:
-            told = self._look_closer(session, watched, folder, batch, advance=True)
+            told = self._look_closer(session, watched, folder, batch)
         except BridgeDownError:
             # It may have been one of these messages that broke the connection: come closer to it.
-            self._batch[watched.name] = max(1, len(batch) // 4)
-            if len(batch) == 1:
-                self._set_aside_if_it_cuts(folder, batch[0])
+            self._batch[watched.name] = max(1, len(batch.seen) // 4)
+            if len(batch.seen) == 1:
+                self._set_aside_if_it_cuts(folder, batch.seen[0])
             raise
         self._batch[watched.name] = min(IDENTIFIED, self._batch.get(watched.name, IDENTIFIED) * 2)
         return told
@@ -134,24 +131,27 @@ class Reader:
         session: Session,
         watched: Watched,
         folder: Folder,
-        batch: Sequence[Seen],
+        batch: "_Batch",
         *,
-        advance: bool,
         backfill: bool = False,
     ) -> int:
-        recent = [one for one in batch if backfill or not _arrived_before_us(folder, one.arrived)]
-        identities, refused = identified(session, recent)
+        recent, then = (
+            [one for one in some if backfill or not _arrived_before_us(folder, one.arrived)]
+            for some in (batch.seen, batch.then)
+        )
+        identities, refused = identified(session, recent, then)
         found = [
             Found(seen.uid, name, seen.arrived, seen.uid <= folder.old_up_to and not backfill)
             for seen, name in identities
         ]
         with self._store.transaction():
-            new = self._teller.untold(watched.role, found, backfill=backfill)
-        arrived = {one.uid: one.arrived for one in batch}
+            known = self._teller.known(found)
+            new = self._teller.untold(watched.role, found, known, backfill=backfill)
+        arrived = {one.uid: one.arrived for one in batch.seen}
         # Before any position goes past them.
         self._later.set_aside(folder, {uid: arrived[uid] for uid in refused}, backfill=backfill)
         told = 0
-        for group in _groups(found, new):
+        for up_to, group in _groups(found, new, batch.up_to):
             wanted = [one for one in group if one.uid in new]
             mails, unwanted, refused = self._read(session, watched, wanted)
             if self._stop.is_set():
@@ -162,12 +162,13 @@ class Reader:
                 )
                 # A mail that is gone by now is found where it went.
                 here = [one for one in group if one.uid not in new - unwanted or one.uid in mails]
-                told += self._teller.settle(watched.role, folder, here, mails, backfill=backfill)
-                if advance and group:
-                    self._store.ledger.advance(folder.id, group[-1].uid)
-        if advance:
-            with self._store.transaction():
-                self._store.ledger.advance(folder.id, batch[-1].uid)
+                told += self._teller.settle(
+                    watched.role, folder, here, mails, known, backfill=backfill
+                )
+                if backfill:
+                    self._store.ledger.advance_backfill(folder.id, up_to)
+                else:
+                    self._store.ledger.advance(folder.id, up_to)
         return told
 
     def _read(
@@ -217,17 +218,12 @@ class Reader:
         told = 0
         for last, seen in _windows(session, asked.done_up_to + 1, examined):
             wanted = [one for one in seen if one.arrived is not None and one.arrived >= asked.since]
-            for at in range(0, len(wanted), IDENTIFIED):
-                batch = wanted[at : at + IDENTIFIED]
-                told += self._look_closer(
-                    session, watched, folder, batch, advance=False, backfill=True
-                )
+            rest: _Window | None = _Window(last, wanted)
+            while rest is not None:
+                batch, rest = _batch(rest, IDENTIFIED)
+                told += self._look_closer(session, watched, folder, batch, backfill=True)
                 if self._stop.is_set():
                     return told
-                with self._store.transaction():
-                    ledger.advance_backfill(folder.id, batch[-1].uid)
-            with self._store.transaction():
-                ledger.advance_backfill(folder.id, last)
         with self._store.transaction():
             # Not before every mail of it was read: a new UIDVALIDITY would make it begin anew.
             if not any(one.backfill for one in ledger.unreadable(folder.id)):
@@ -239,28 +235,52 @@ def _arrived_before_us(folder: Folder, arrived: int | None) -> bool:
     return arrived is not None and arrived < folder.old_before
 
 
-def _groups(found: Sequence[Found], new: Set[int]) -> Iterator[list[Found]]:
-    """In pieces with at most ``BATCH`` new mails each."""
-    group: list[Found] = []
-    count = 0
-    for one in found:
-        group.append(one)
+class _Window(NamedTuple):
+    """A range of UIDs that was listed: the last UID of it, and what is there, ascending."""
+
+    last: int
+    seen: Sequence[Seen]
+
+
+class _Batch(NamedTuple):
+    """Messages to look at, ascending; how far all is done after them; what comes next, to be sent ahead."""
+
+    seen: Sequence[Seen]
+    up_to: int
+    then: Sequence[Seen]
+
+
+def _batch(window: _Window, size: int) -> tuple[_Batch, _Window | None]:
+    """The next so many messages, and what is left."""
+    seen, rest = window.seen[:size], window.seen[size:]
+    # What breaks the connection is found in small batches, of which none may answer for another.
+    then = rest[:size] if size == IDENTIFIED else []
+    if rest:
+        return _Batch(seen, seen[-1].uid, then), _Window(window.last, rest)
+    return _Batch(seen, window.last, then), None
+
+
+def _groups(
+    found: Sequence[Found], new: Set[int], up_to: int
+) -> Iterator[tuple[int, Sequence[Found]]]:
+    """In pieces with at most ``BATCH`` new mails each, at least one, and how far all is done after each."""
+    begin = count = 0
+    for at, one in enumerate(found, start=1):
         count += one.uid in new
-        if count == BATCH:
-            yield group
-            group, count = [], 0
-    if group:
-        yield group
+        if count == BATCH and at < len(found):
+            yield one.uid, found[begin:at]
+            begin, count = at, 0
+    yield up_to, found[begin:]
 
 
-def _windows(session: Session, first: int, examined: Examined) -> Iterator[tuple[int, list[Seen]]]:
+def _windows(session: Session, first: int, examined: Examined) -> Iterator[_Window]:
     """What is listed from UID ``first`` on, in windows that hold little at a time however dense or
-    sparse the UIDs are: the last UID of each and what is in it, ascending."""
+    sparse the UIDs are."""
     step = WINDOW if examined.messages > 2 * WINDOW else examined.uidnext
     while first < examined.uidnext:
         last = min(first + step - 1, examined.uidnext - 1)
         found = sorted(session.scan(first, last))
-        yield last, found
+        yield _Window(last, found)
         first = last + 1
         if len(found) < WINDOW // 4:
             step *= 2

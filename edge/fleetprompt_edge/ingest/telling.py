@@ -32,13 +32,26 @@ class Teller:
         self._signals = signals
         self._clock = clock
 
-    def untold(self, role: Role, found: Sequence[Found], *, backfill: bool = False) -> set[int]:
+    def known(self, found: Sequence[Found]) -> dict[bytes, Known]:
+        """Those of the mails that are in the ledger, by identity."""
+        return self._store.ledger.find_all([one.identity for one in found])
+
+    @staticmethod
+    def untold(
+        role: Role,
+        found: Sequence[Found],
+        known: Mapping[bytes, Known],
+        *,
+        backfill: bool = False,
+    ) -> set[int]:
         """The UIDs of those messages whose mail is to be told."""
         if role != "inbound":
             return set()
-        asked = [one for one in found if not one.old]
-        known = self._store.ledger.find_all([one.identity for one in asked])
-        return {one.uid for one in asked if _is_untold(known.get(one.identity), backfill=backfill)}
+        return {
+            one.uid
+            for one in found
+            if not one.old and _is_untold(known.get(one.identity), backfill=backfill)
+        }
 
     def settle(
         self,
@@ -46,29 +59,34 @@ class Teller:
         folder: Folder,
         found: Sequence[Found],
         mails: Mapping[int, Mail],
+        known: Mapping[bytes, Known],
         *,
         backfill: bool = False,
     ) -> int:
         """Bind messages to their identities and queue the signals of those that are to be told; how
-        many signals. ``mails``, by UID, are those of which more was read since they seemed new."""
-        known = self._bind(role, [one for one in found if one.uid not in mails])
+        many signals. ``mails``, by UID, are those of which more was read since they seemed new. ``known``
+        may be of an earlier transaction: a mail never leaves the ledger, and keeps its id in it."""
+        known = self._bind(role, [one for one in found if one.uid not in mails], known)
         told = 0
         for one in found:
             mail = mails.get(one.uid)
             if mail is not None:
                 known[one.identity], signals = self._told(role, one, mail, backfill=backfill)
                 told += signals
-            elif role == "processed" and known[one.identity].state == "emitted":
+            elif role == "processed":
                 told += self._processed(folder, one)
         ledger = self._store.ledger
         ledger.place_all(folder.id, ((one.uid, known[one.identity].id) for one in found))
         return told
 
-    def _bind(self, role: Role, found: Sequence[Found]) -> dict[bytes, Known]:
+    def _bind(
+        self, role: Role, found: Sequence[Found], known: Mapping[bytes, Known]
+    ) -> dict[bytes, Known]:
         """The mails of the ledger that these are; what is not in it yet comes into it untold."""
-        ledger = self._store.ledger
-        known = ledger.find_all([one.identity for one in found])
         strange = [one for one in found if one.identity not in known]
+        if not strange:
+            return dict(known)
+        ledger = self._store.ledger
         ledger.add_all(
             (
                 one.identity,
@@ -77,17 +95,19 @@ class Teller:
             )
             for one in strange
         )
-        return known | ledger.find_all([one.identity for one in strange])
+        return {**known, **self.known(strange)}
 
     def _told(self, role: Role, found: Found, mail: Mail, *, backfill: bool) -> tuple[Known, int]:
         known = self._store.ledger.find(found.identity)
         if role == "inbound" and _is_untold(known, backfill=backfill):
             return self._tell(known, mail, backfill=backfill)
         # Another folder's thread was quicker.
-        return self._bind(role, [found])[found.identity], 0
+        return self._bind(role, [found], {})[found.identity], 0
 
     def _processed(self, folder: Folder, found: Found) -> int:
-        if self._store.ledger.at(folder.id, found.uid) is not None:
+        ledger = self._store.ledger
+        known = ledger.find(found.identity)
+        if known is None or known.state != "emitted" or ledger.at(folder.id, found.uid) is not None:
             return 0
         return self._queue(self._signals.processed(found.identity, folder.name, self._clock.now()))
 

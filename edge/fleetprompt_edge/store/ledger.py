@@ -112,7 +112,8 @@ class Ledger:
                 f" WHERE identity IN ({','.join('?' * len(some))})",
                 some,
             )
-            found.update((identity, Known(*rest)) for identity, *rest in rows)
+            for identity, message_id, state, dedupe_key in rows:
+                found[identity] = Known(message_id, state, dedupe_key)
         return found
 
     def add_all(self, mails: Iterable[tuple[bytes, State, int | None]]) -> None:
