@@ -60,13 +60,16 @@ class Families:
         count = getattr(self.facts.totals, total)
         unknown = self.facts.count(family, "unknown")
         states = "unknown" if unknown == count else "failed"
+        to_fail = {row.name for row in failed if row.state != "unknown"}
         told = wording.link(f"{wording.number(count)} failed", self._lead(family, states))
         label = f"**{told}**{self.trend.delta(total)}"
         if unknown:
             some = wording.link(wording.number(unknown), self._lead(family, "unknown"))
             label += f", {some} of them with unknown outcome"
         named = wording.listing(
-            _by_name(failed), 3, lambda name: self._lead(family, states, name=name)
+            _by_name(failed),
+            3,
+            lambda name: self._lead(family, "failed" if name in to_fail else "unknown", name),
         )
         parts = [f"**{TITLES[family]}** · {label}: {named}"]
         return " · ".join([*parts, *self.went_well(family)])
