@@ -35,7 +35,7 @@ class Vendor(HttpServer):
     """Serves the script, which notes what it was told."""
 
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> Answer | None:
-        script = b"window.told = JSON.stringify(window.CharlaSettings);"
+        script = b"document.documentElement.dataset.told = JSON.stringify(window.CharlaSettings);"
         return Answer(200, script, {"Content-Type": "text/javascript"})
 
 
@@ -132,9 +132,8 @@ def test_nothing_of_the_vendor_before_the_visitor_agrees_and_nothing_of_the_visi
     assert page.evaluate("window.CharlaSettings") is None
     opener.click()
     box.get_by_role("button", name="I agree").click()
-    page.wait_for_function("window.told")
+    expect(page.locator("html")).to_have_attribute("data-told", '{"property_key":"prop-7"}')
     expect(box).to_have_count(0)
-    assert page.evaluate("window.told") == '{"property_key":"prop-7"}'
     assert kept(page) == ["charla-consent:1"]
     (request,) = vendor.requests
     assert request.target == "/chat.js?v=1"
@@ -143,7 +142,7 @@ def test_nothing_of_the_vendor_before_the_visitor_agrees_and_nothing_of_the_visi
     assert PRIVATE not in f"{request.target}{request.headers}{request.body!r}"
     # Who agreed is not asked again.
     page.reload()
-    page.wait_for_function("window.told")
+    expect(page.locator("html[data-told]")).to_be_attached()
     assert box.count() == 0
     assert {one.partition("?")[0] for one in asked} == {
         *(f"{origin}/cart", f"{_address(vendor)}/chat.js"),
@@ -162,7 +161,7 @@ def test_where_nothing_can_be_stored_the_chat_comes_and_asks_again_on_the_next_p
         page.goto(at(pages, "shop.localhost"))
         page.get_by_role("button", name="Chat").click()
         page.get_by_role("button", name="I agree").click()
-        page.wait_for_function("window.told")
+        expect(page.locator("html[data-told]")).to_be_attached()
 
 
 def test_trap_36_on_pages_that_are_not_on_the_list_nothing_happens(
