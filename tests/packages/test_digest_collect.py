@@ -18,6 +18,7 @@ from fleetprompt.packages.digest.collect import (
     Previous,
     collect,
 )
+from fleetprompt.packages.digest.facts import facts_from_rows
 from fleetprompt.packages.digest.history import Totals
 from fleetprompt.packages.digest.rows import Outcome, Waiting
 from fleetprompt.schedules.local_time import Window
@@ -213,6 +214,21 @@ async def test_without_a_digest_before_a_window_is_what_was_stored_in_it(
         found = await collect(session, FIRST, Previous(Window(START - DAY, START)))
     assert (found.facts.signals, found.facts.late) == (1, 1)
     assert found.facts.previous == Totals(signals=1)
+
+
+async def test_a_window_of_nothing_is_not_counted_and_one_of_an_execution_alone_is(
+    database: Database, tenant: Tenant
+) -> None:
+    """What is passed over before a first digest would have been just this."""
+    empty, before = Window(START - 2 * DAY, START - DAY), Window(START - DAY, START)
+    async with database.tenant(tenant.schema) as session:
+        assert (await collect(session, empty)).facts == facts_from_rows(empty)
+        await execution(session, kind="agent", state="completed", finished_at=START - DAY)
+    async with database.tenant(tenant.schema) as session:
+        nothing = await collect(session, before, Previous(empty))
+        something = await collect(session, FIRST, Previous(before))
+    assert nothing.facts.previous == Totals()
+    assert something.facts.previous == Totals(executions_completed=1)
 
 
 async def test_one_mishap_told_by_signal_directive_execution_and_run_is_one_error(

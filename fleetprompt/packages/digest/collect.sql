@@ -7,6 +7,17 @@ SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
 -- where the next digest starts to read.
 SELECT min(txid) FROM signals WHERE txid >= :floor AND txid < :horizon AND inserted_at >= :end
 
+-- name: nothing
+-- Whether there is nothing that the facts could tell of: far cheaper to ask, for windows where it is so.
+SELECT NOT EXISTS (
+         SELECT FROM signals
+         WHERE txid >= :floor AND txid < :horizon AND inserted_at < :end
+           AND (txid >= :before_horizon OR inserted_at >= :before_end))
+   AND NOT EXISTS (SELECT FROM executions WHERE finished_at >= :start AND finished_at < :end)
+   AND NOT EXISTS (
+         SELECT FROM approvals
+         WHERE created_at < :end AND (settled_at IS NULL OR settled_at >= :end))
+
 -- name: sources
 -- members: the signals that this digest counts: in its cut and not in the one before.
 -- directive_ends: the last state that each directive reached.
