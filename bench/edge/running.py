@@ -29,7 +29,7 @@ from tests.edge.ingesting import CONNECTOR
 MOST_MEGABYTES = 60.0
 MOST_OF_A_CORE = 1.0  # per cent
 _NEW = 200
-_QUIET_SECONDS = 30.0
+_QUIET_SECONDS = 60.0
 _SETTLING_SECONDS = 5.0
 _PATIENCE = 180.0
 _USUAL = {

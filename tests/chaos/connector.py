@@ -55,6 +55,7 @@ class Plan:
     pause: float = 3.0
     patience: float = 1_800.0
     leases_end_at_once: bool = False
+    hurry: float = 1.0
 
 
 class Chaos:
@@ -101,7 +102,8 @@ class Chaos:
         }
         names = self.chance.choices(list(shares), list(shares.values()), k=self.plan.kills)
         # A short run, too, has some of each.
-        names[: len(shares)] = [name for name, share in shares.items() if share][: len(names)]
+        some = [name for name, share in shares.items() if share][: len(names)]
+        names[: len(some)] = some
         self.chance.shuffle(names)
         self.outcome.kills = dict(Counter(names))
         return names
@@ -185,6 +187,7 @@ def _running(
         )
         world = World(settings, server, tenant, bridge, api, made)
         world.leases_end_at_once = plan.leases_end_at_once
+        world.hurry = plan.hurry
         stack.callback(world.kill_connector)
         asyncio.run(api.ready())
         world.start_connector()

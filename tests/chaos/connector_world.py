@@ -24,10 +24,11 @@ class World:
     """Everything that runs. ``server`` is None where PostgreSQL is another's and is left alone.
 
     ``leases_end_at_once``: do not wait for the leases of a connector that was killed, which is all that a
-    minute's waiting would change.
+    minute's waiting would change. ``hurry``: how many times as fast the connector's pauses pass.
     """
 
     leases_end_at_once = False
+    hurry = 1.0
 
     def __init__(
         self,
@@ -49,10 +50,13 @@ class World:
 
     def start_connector(self) -> None:
         """Start it; a second or two until it looks."""
+        program = ["fleetprompt_edge"]
+        if self.hurry != 1.0:
+            program = ["tests.chaos.hurried_connector", str(self.hurry)]
         with (self.customer.folder / "log").open("ab") as log:
             self._connector = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "fleetprompt_edge", "run"),
+                    *(sys.executable, "-m", *program, "run"),
                     *("--profile", str(self.customer.profile)),
                 ],
                 env=self.customer.environment(),

@@ -1,4 +1,4 @@
-"""What the connector's tests share: one Dovecot, emptied for each test, and a store."""
+"""What the connector's tests share: one Dovecot, emptied for each test, one platform, and a store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from fleetprompt_edge.store import Store
 
+from fleetprompt.settings import Settings
+from tests.api.serving import Server, serving
 from tests.edge.dovecot import Dovecot, dovecot
 
 
@@ -28,6 +30,13 @@ def bridge(server: Dovecot) -> Dovecot:
             elif b"\\Noselect" not in flags:
                 client.delete_folder(name)
     return server
+
+
+@pytest.fixture(scope="session")
+def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A platform of this worker's own; each test has a tenant of its own."""
+    with serving(settings, tmp_path_factory.mktemp("platform")) as found:
+        yield found
 
 
 @pytest.fixture

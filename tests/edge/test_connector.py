@@ -5,7 +5,7 @@ import json
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.api.serving import Server, serving
+from tests.api.serving import Server
 from tests.api.support import Keys, bearer
 from tests.edge.connecting import Customer, customer, until
 from tests.edge.dovecot import PASSWORD, Dovecot, mail
@@ -54,13 +54,6 @@ class Platform:
     def subjects(self) -> list[str]:
         """The subjects that were told, sorted."""
         return sorted(one["data"]["message"]["subject"] for one in self.signals())
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One platform for all tests of this file; each has a tenant of its own."""
-    with serving(settings, tmp_path_factory.mktemp("platform")) as found:
-        yield found
 
 
 @pytest.fixture

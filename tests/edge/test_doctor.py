@@ -32,7 +32,7 @@ from fleetprompt.ids import new_id
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key, revoke_key
 from fleetprompt.tenants.service import create_tenant
-from tests.api.serving import serving
+from tests.api.serving import Server
 from tests.doubles.smtp import running_smtp
 from tests.edge.connecting import Customer, customer
 from tests.edge.dovecot import Dovecot, bridge_certificate
@@ -55,8 +55,8 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One platform for all tests of this file."""
+def platform(settings: Settings, served: Server) -> Served:
+    """A tenant's keys on it."""
 
     async def keys() -> list[str]:
         tenant = await create_tenant(settings, slug=f"t{new_id().hex[-12:]}", name="Tenant")
@@ -67,14 +67,13 @@ def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
             await revoke_key(session, tenant, made.id)
         return [good, bad]
 
-    with serving(settings, tmp_path_factory.mktemp("platform")) as found:
-        yield Served(found.url, *asyncio.run(keys()))
+    return Served(served.url, *asyncio.run(keys()))
 
 
 @pytest.fixture
-def home(served: Served, server: Dovecot, tmp_path: Path) -> Customer:
+def home(platform: Served, server: Dovecot, tmp_path: Path) -> Customer:
     without_keyring()
-    return customer(tmp_path / "home", server, served.url, served.key)
+    return customer(tmp_path / "home", server, platform.url, platform.key)
 
 
 def set_option(home: Customer, name: str, value: str) -> None:
@@ -370,8 +369,8 @@ def test_the_doctor_names_the_one_cause(home: Customer, name: str) -> None:
     assert "\n" not in bad[0]["remedy"]
 
 
-def test_the_doctor_names_a_revoked_key_trap_34(home: Customer, served: Served) -> None:
-    store_secret(home, "api-key", served.revoked)
+def test_the_doctor_names_a_revoked_key_trap_34(home: Customer, platform: Served) -> None:
+    store_secret(home, "api-key", platform.revoked)
     code, told = command(home.profile, "doctor")
     bad = [one for one in told["checks"] if one["state"] == "bad"]
     assert (code, [one["name"] for one in bad]) == (1, ["platform"]), told

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,13 @@ from fleetprompt_edge.reading import load
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.api.serving import Server, serving
+from tests.api.serving import Server
 from tests.api.support import Keys, bearer
 from tests.doubles.smtp import running_smtp
 from tests.edge.dovecot import PASSWORD, USER, Dovecot
 from tests.edge.in_process import command, without_keyring
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running platform."""
-    with serving(settings, tmp_path_factory.mktemp("platform")) as found:
-        yield found
 
 
 def _pair(folder: Path, url: str, code: str, bridge: Dovecot, smtp: int, *more: str) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from fleetprompt.db.engine import Database, quote_identifier
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.api.serving import Server, serving
+from tests.api.serving import Server
 from tests.api.support import Keys, bearer
 from tests.doubles.smtp import MailServer, running_smtp
 from tests.edge.connecting import customer, until
@@ -22,13 +22,6 @@ from tests.edge.ingesting import CONNECTOR
 
 pytestmark = pytest.mark.slow
 OWN = "me@proton.me"
-
-
-@pytest.fixture(scope="module")
-def served(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running platform."""
-    with serving(settings, tmp_path_factory.mktemp("platform")) as found:
-        yield found
 
 
 def _show(server: MailServer, bridge: Dovecot) -> None:
