@@ -97,7 +97,9 @@ def measure(console: Console, tenants: int = TENANTS, days: int = DAYS) -> list[
         ]
         repaired = chosen.sample(every, max(1, round(len(every) * REPAIRED)))
         late = _written(console, platform, dagster, repaired)
-        cold, warm = _grid_seconds(dagster, tenants * days)
+        with Usage() as usage:
+            cold, warm = _grid_seconds(dagster, tenants * days)
+        console.print(f"  two grids, each asked for twice. {usage.told()}")
     grid = f"the grid of {tenants:,} tenants × {days} days"
     return [
         Bound(f"a day of {tenants:,} tenants written to the lake", whole, "s", DAY_SECONDS),

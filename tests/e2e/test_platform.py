@@ -3,89 +3,26 @@
 One platform serves all tests here; they run in order, as the README tells it.
 """
 
-import asyncio
-import io
 import json
 import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
-from demo.story import Api, Told, create_tenant, tell
-from fleetprompt.db.engine import Database
+from demo.story import Api, Told, tell
 from fleetprompt.db.urls import libpq_url
-from fleetprompt.runtime.platform import Platform, running_platform
-from fleetprompt.settings import Settings
-from fleetprompt.tenants.key_service import KeyRequest, issue_key
-from fleetprompt.tenants.service import get_tenant
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from fleetprompt.runtime.environment import workspace_file
+from fleetprompt_dagster.definitions import defs
+from tests.e2e.conftest import CANARY, World
+from tests.e2e.dagster_pages import DagsterPages, wait
 from tests.ports import free_port
 
-pytestmark = pytest.mark.slow
-
-# The hook's id is the secret: whoever knows it can post.
-CANARY = "canary7canary7canary7canar"
-
-
-@dataclass
-class World:
-    platform: Platform
-    mattermost: RunningMattermost
-    log: io.StringIO
-    operator: Api
-    answers: list[str] = field(default_factory=list)
-
-    @property
-    def settings(self) -> Settings:
-        return self.platform.settings
-
-
-async def operator_key(settings: Settings) -> str:
-    async with Database.application(settings) as database, database.platform() as session:
-        tenant = await get_tenant(session, settings.operations_tenant)
-        request = KeyRequest(kind="user", name="end to end", role="owner")
-        return (await issue_key(session, settings, tenant, request))[1]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    settings = Settings(
-        state_dir=tmp_path_factory.mktemp("e2e"),
-        api_port=free_port(),
-        dagster_port=free_port(),
-        code_server_port=free_port(),
-        log_level="DEBUG",
-        log_format="json",
-        allow_plain_http=True,
-        allowed_private_networks=("127.0.0.0/8",),
-        database_url=None,
-    )
-    log = io.StringIO()
-    with (
-        running_mattermost(hook_id=CANARY) as mattermost,
-        running_platform(settings, log_stream=log) as platform,
-    ):
-        operator = Api(platform.urls["api"], asyncio.run(operator_key(platform.settings)))
-        yield World(platform, mattermost, log, operator)
-        operator.close()
-
-
-@pytest.fixture(scope="module")
-def acme(world: World) -> Iterator[Api]:
-    api = Api(world.platform.urls["api"], create_tenant(world.operator, "acme", "Acme"))
-    yield api
-    api.close()
-
-
-@pytest.fixture(scope="module")
-def told(world: World, acme: Api) -> Told:
-    return tell(acme, "acme", world.mattermost.hook_url, "America/New_York", world.answers.append)
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
 
 
 def test_run_now_posts_within_thirty_seconds(world: World, told: Told) -> None:
@@ -118,70 +55,181 @@ def test_telling_it_again_posts_nothing(world: World, acme: Api, told: Told) -> 
     assert len(world.mattermost.posts) == 1
 
 
-def _wait(what: str, ask: Any, seconds: float = 120) -> Any:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := ask():
-            return found
-        time.sleep(0.5)
-    raise AssertionError(f"{what} did not come within {seconds} s")
-
-
-def _graphql(world: World, query: str, **variables: Any) -> Any:
-    answer = httpx.post(
-        f"{world.platform.urls['dagster']}/graphql",
-        json={"query": query, "variables": variables},
-        timeout=30,
-    )
-    answer.raise_for_status()
-    return answer.json()["data"]
-
-
-def test_dagster_shows_the_tenants_day(world: World, told: Told) -> None:
+def test_dagster_shows_the_tenants_day(pages: DagsterPages, told: Told) -> None:
     query = """query ($path: [String!]!) { assetNodeOrError(assetKey: {path: $path}) {
       ... on AssetNode { assetMaterializations(limit: 20) { partition metadataEntries { label } } } } }"""
 
     def materialised(asset: str) -> list[Any]:
-        node = _graphql(world, query, path=[asset])["assetNodeOrError"]
+        node = pages.ask(query, path=[asset])["assetNodeOrError"]
         found = node.get("assetMaterializations", [])
         return [one for one in found if "acme" in (one["partition"] or "")]
 
     for asset in ("signals", "daily_counts"):
-        found = _wait(f"{asset} of acme", lambda asset=asset: materialised(asset), 180)
+        found = wait(f"{asset} of acme", partial(materialised, asset))
         labels = {entry["label"] for entry in found[0]["metadataEntries"]}
         assert "dagster/row_count" in labels
 
 
-def test_dagsters_own_runs_are_signals_of_the_operations_tenant(world: World, told: Told) -> None:
-    launched = _graphql(
-        world,
-        """mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
-          __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }""",
-        params={
-            "selector": {
-                "repositoryLocationName": "fleetprompt",
-                "repositoryName": "__repository__",
-                "jobName": "check_everything",
-            },
-            "runConfigData": {},
-        },
-    )["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched
-    run_id = launched["run"]["runId"]
+def test_every_asset_check_job_schedule_and_sensor_loads(pages: DagsterPages, told: Told) -> None:
+    found, expected = pages.repository(), defs.get_repository_def()
+    assets = {tuple(node["assetKey"]["path"]): node for node in found["assetNodes"]}
+    assert set(assets) == {tuple(key.path) for key in expected.asset_graph.get_all_asset_keys()}
+    checks = {
+        (path[0], check["name"])
+        for path, node in assets.items()
+        for check in node["assetChecksOrError"]["checks"]
+    }
+    assert checks == {
+        (key.asset_key.path[0], key.name) for key in expected.asset_graph.asset_check_keys
+    }
+    assert {job["name"] for job in found["jobs"]} == {job.name for job in expected.get_all_jobs()}
+    for job in found["jobs"]:
+        assert pages.launchpad(job["name"])["solids"], job
+    schedules = {one["name"]: one for one in found["schedules"]}
+    assert set(schedules) == {one.name for one in expected.schedule_defs}
+    for name, schedule in schedules.items():
+        [next_tick, _] = schedule["futureTicks"]["results"]
+        tick = pages.test_schedule(name, next_tick["timestamp"])
+        assert tick["skipReason"] or tick["runRequests"], name
+    assert {one["name"] for one in found["sensors"]} == {one.name for one in expected.sensor_defs}
 
-    def of_this_run() -> list[Any]:
+    def ticked() -> list[Any] | None:
+        sensors = pages.repository()["sensors"]
+        return sensors if all(one["sensorState"]["ticks"] for one in sensors) else None
+
+    for sensor in wait("a tick of each sensor", ticked):
+        assert sensor["sensorState"]["status"] == "RUNNING", sensor
+        assert all(tick["status"] != "FAILURE" for tick in sensor["sensorState"]["ticks"]), sensor
+
+
+@pytest.fixture(scope="module")
+def launched(world: World, acme: Api, told: Told, pages: DagsterPages) -> dict[str, str]:
+    """A run of each job, by its name: all at once, but the drain leaves the others their directives."""
+    pages.stop_sensor("due_directives")
+    pages.end_runs("drain_directives")
+    [installation] = acme.call("GET", "/api/v1/installations")["items"]
+    config = {**installation["config"], "schedule_time": "07:45"}
+    asked = acme.call(
+        "PUT", f"/api/v1/installations/{installation['id']}/config", json={"config": config}
+    )
+    with psycopg.connect(world.platform.owner_url) as connection:
+        slot = connection.execute(
+            "SELECT min(local_date)::text FROM fleetprompt.schedule_slots"
+            " WHERE tenant_schema = 'org_acme' AND state = 'planned'"
+        ).fetchone()
+    assert slot is not None
+    today = datetime.now(UTC).date().isoformat()
+    own = {"installation": installation["id"], "tenant": "acme", "local_date": slot[0]}
+    configs: dict[str, dict[str, Any]] = {
+        "check_everything": {},
+        "keep_digests": {},
+        "keep_house": {"ops": {"apply_every_retention": {"config": {"rest": 0.0}}}},
+        "rebuild_stale_days": {
+            "ops": {"rebuild_tenant_days": {"config": {"days": [{"tenant": "acme", "day": today}]}}}
+        },
+        "run_directive": {
+            "ops": {
+                "work_directive": {
+                    "config": {"tenant": "acme", "directive_id": asked["directive_id"]}
+                }
+            }
+        },
+        "send_digests": {"ops": {"send_due_digests": {"config": {"slots": [own]}}}},
+    }
+    runs = {job: _launched(pages.launch(job, config)) for job, config in configs.items()}
+    one = pages.run_ended(runs["run_directive"])
+    assert one.status == "SUCCESS", one
+    drain = {"ops": {"drain": {"config": {"linger_seconds": 0.0}}}}
+    return {**runs, "drain_directives": _launched(pages.launch("drain_directives", drain))}
+
+
+def _launched(answer: Any) -> str:
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    return str(answer["run"]["runId"])
+
+
+def test_every_job_and_asset_runs_from_its_button(
+    pages: DagsterPages, launched: dict[str, str]
+) -> None:
+    repository = pages.repository()
+    jobs = {job["name"] for job in repository["jobs"]}
+    # Dagster's own job of assets is what the backfill runs.
+    assert set(launched) == {job for job in jobs if not job.startswith("__")}
+    days = [(datetime.now(UTC).date() - timedelta(days=ago)).isoformat() for ago in (0, 1)]
+    backfill = pages.backfill(
+        [
+            node["assetKey"]["path"][0]
+            for node in repository["assetNodes"]
+            if node["isMaterializable"]
+        ],
+        [f"{day}|acme" for day in days],
+    )
+    for job, run_id in launched.items():
+        run = pages.run_ended(run_id)
+        assert (run.job, run.status) == (job, "SUCCESS"), run
+        assert run.tags["fleetprompt/purpose"]
+    ended = pages.backfill_ended(backfill)
+    assert ended["status"] == "COMPLETED_SUCCESS", ended
+    # A run for the partitions of all assets together, not one for each.
+    assert [run["status"] for run in ended["runs"]] == ["SUCCESS"]
+
+
+def test_dagsters_own_runs_are_signals_of_the_operations_tenant(
+    world: World, launched: dict[str, str]
+) -> None:
+    run_id = launched["check_everything"]
+
+    def last_of_this_run() -> list[Any]:
         answer = world.operator.call(
             "GET", "/api/v1/signals", params={"type": "workflow.run.*", "limit": 50}
         )
-        return [one for one in answer["items"] if one["data"]["run_id"] == run_id]
+        own = [one for one in answer["items"] if one["data"]["run_id"] == run_id]
+        return [one for one in own if one["type"] != "workflow.run.started"]
 
-    found = _wait(
-        "the run's last signal",
-        lambda: [one for one in of_this_run() if one["type"] != "workflow.run.started"],
-        180,
+    [last] = wait("the run's last signal", last_of_this_run)
+    assert last["type"] == "workflow.run.completed"
+    assert last["data"]["job"] == "check_everything"
+
+
+def test_trap_25_a_read_only_webserver_shows_everything_and_launches_nothing(
+    world: World, pages: DagsterPages, launched: dict[str, str]
+) -> None:
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "dagster_webserver", "--read-only", "--port", str(port)),
+        *("--workspace", str(workspace_file(world.settings)), "--log-level", "warning"),
+    ]
+    with subprocess.Popen(command, env=dict(world.platform.environment)) as webserver:
+        looking = DagsterPages(f"http://127.0.0.1:{port}")
+        try:
+            wait("the read-only webserver", looking.answers)
+            assert looking.repository()["assetNodes"]
+            refused = looking.launch("keep_digests", {})
+            assert refused["__typename"] == "UnauthorizedError", refused
+        finally:
+            looking.close()
+            webserver.terminate()
+
+
+def test_the_daemons_log_holds_no_warning(world: World, launched: dict[str, str]) -> None:
+    """After every job has run; it tells its information too, so silence is not for want of a level."""
+    lines = [json.loads(line) for line in world.log.getvalue().splitlines()]
+    of_daemon = [line for line in lines if line["process"] == "daemon"]
+    assert len(of_daemon) > 10
+    assert [line for line in of_daemon if _is_warning(line)] == []
+
+
+# What Dagster itself says once, when the daemon that retries lost runs starts on an empty database.
+_UPSTREAM = "No cursor for event type"
+
+
+def _is_warning(line: dict[str, Any]) -> bool:
+    told = json.dumps(line)
+    if line.get("event", "").startswith(_UPSTREAM):
+        return False
+    return line.get("level", "info").lower() not in ("debug", "info") or any(
+        word in told for word in ("Warning:", "Traceback", "Error:")
     )
-    assert found[0]["type"] == "workflow.run.completed"
-    assert found[0]["data"]["job"] == "check_everything"
 
 
 def test_a_canary_secret_is_nowhere_in_clear(world: World, acme: Api, told: Told) -> None:
@@ -236,8 +284,6 @@ def _tables_with(url: str) -> list[str]:
 
 
 def test_doctor_finds_nothing_wrong(world: World) -> None:
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-m", "fleetprompt.cli.main", "doctor", "--json"],
         env=dict(world.platform.environment),
