@@ -21,7 +21,8 @@ async def send(platform: Platform, slot: ScheduleSlot) -> None:
     async with platform.database.platform() as session:
         due = await schedule_slots.due(session, platform.now)
     own = [one for one in due if one.tenant_schema == platform.tenant.schema]
-    await request_slots(platform.database, platform.tenant, own, platform.now, platform.settings)
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await request_slots(session, platform.tenant, own, platform.now, platform.settings)
     await platform.work()
 
 

@@ -63,7 +63,8 @@ async def test_a_slot_s_digest_is_mailed_once_to_the_active_admins(
                 for one in await schedule_slots.due(session, mailing.now)
                 if one.tenant_schema == mailing.tenant.schema
             ]
-        await request_slots(mailing.database, mailing.tenant, due, mailing.now, mailing.settings)
+        async with mailing.database.tenant(mailing.tenant.schema) as session:
+            await request_slots(session, mailing.tenant, due, mailing.now, mailing.settings)
         await mailing.work(rounds=2)
     assert [slot.state for slot in (await mailing.slots())[:4]] == [*["done"] * 3, "planned"]
     assert len(gmail.sent) == 3
