@@ -1,15 +1,15 @@
-"""The connector: binding mail again beside imapclient and mbsync, its memory and load, and its histories."""
+"""The connector: binding mail again beside imapclient and mbsync, memory, load, first minutes, histories."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from bench.edge import binding, histories, running
+from bench.edge import binding, histories, running, start
 from bench.edge.mailbox import mailbox
 from bench.report import Bound, Ratio
 
-PARTS = ("binding", "running", "histories")
+PARTS = ("binding", "running", "start", "histories")
 
 
 @dataclass
@@ -29,6 +29,8 @@ def measure(console: Console, parts: Collection[str] = PARTS) -> Measured:
                 measured.ratios += binding.measure(console, server)
             if "running" in parts:
                 measured.bounds += running.measure(console, server)
+    if "start" in parts:
+        measured.bounds += start.measure(console)
     if "histories" in parts:
         measured.ratios += histories.measure(console)
     return measured

@@ -55,7 +55,7 @@ def measure(console: Console, server: Dovecot) -> list[Bound]:
             until(lambda: _bound(made) not in (None, first), "the mailbox, renumbered", _PATIENCE)
             console.print("running: the mailbox is bound")
             server.drop(mail(f"bench-{number}") for number in range(_NEW))
-            until(lambda: _told(bench) == _NEW, "the new mail", _PATIENCE)
+            until(lambda: told(bench) == _NEW, "the new mail", _PATIENCE)
             time.sleep(_SETTLING_SECONDS)
             before = _busy(process)
             time.sleep(_QUIET_SECONDS)
@@ -85,7 +85,8 @@ def _bound(made: Customer) -> int | None:
     return None
 
 
-def _told(bench: Bench) -> int:
+def told(bench: Bench) -> int:
+    """How many mails the platform has as signals."""
     with psycopg.connect(bench.server.owner_url) as connection:
         row = connection.execute(
             f"SELECT count(*) FROM {quote_identifier(bench.tenant.schema)}.signals"
