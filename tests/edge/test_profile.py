@@ -265,7 +265,9 @@ def test_a_file_that_is_not_toml_is_told_so(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
-    assert "fleetprompt-edge init" in problems_of(tmp_path / "none.toml")[""]
+    message = problems_of(tmp_path / "none.toml")[""]
+    assert "fleetprompt-edge pair" in message
+    assert "fleetprompt-edge init" in message
     assert "cannot be read" in problems_of(tmp_path)[""]
 
 
