@@ -47,7 +47,9 @@ def load(path: Path) -> tuple[Profile, frozenset[str]]:
             mode = os.fstat(file.fileno()).st_mode
             given = tomllib.load(file)
     except FileNotFoundError:
-        message = "does not exist; `fleetprompt-edge pair CODE` makes it, or `fleetprompt-edge init`"
+        message = (
+            "does not exist; `fleetprompt-edge pair CODE` makes it, or `fleetprompt-edge init`"
+        )
         raise ProfileError(path, [Problem("", message)]) from None
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
