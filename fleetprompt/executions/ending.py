@@ -1,4 +1,4 @@
-"""How executions end, or wait for another attempt: many in two statements."""
+"""How executions end, or wait for another attempt: many in one statement."""
 
 import json
 from collections.abc import Sequence
@@ -36,24 +36,21 @@ class ExecutionEnd:
 
 _END = text(
     """
-    UPDATE executions x SET
-        state = e.state,
-        finished_at = CASE WHEN e.state <> 'requested' THEN clock_timestamp() END,
-        result = coalesce(e.result, x.result),
-        error_kind = e.error_kind,
-        error_message = e.error_message,
-        cost_usd = coalesce(x.cost_usd + e.cost_usd, e.cost_usd, x.cost_usd),
-        tokens_in = coalesce(x.tokens_in + e.tokens_in, e.tokens_in, x.tokens_in),
-        tokens_out = coalesce(x.tokens_out + e.tokens_out, e.tokens_out, x.tokens_out)
-    FROM jsonb_to_recordset(CAST(:ends AS jsonb)) AS e (
-        execution_id uuid, state text, result jsonb, error_kind text, error_message text,
-        cost_usd numeric, tokens_in bigint, tokens_out bigint)
-    WHERE x.id = e.execution_id AND x.finished_at IS NULL
-    """
-)
-
-_LOG = text(
-    """
+    WITH ended AS (
+      UPDATE executions x SET
+          state = e.state,
+          finished_at = CASE WHEN e.state <> 'requested' THEN clock_timestamp() END,
+          result = coalesce(e.result, x.result),
+          error_kind = e.error_kind,
+          error_message = e.error_message,
+          cost_usd = coalesce(x.cost_usd + e.cost_usd, e.cost_usd, x.cost_usd),
+          tokens_in = coalesce(x.tokens_in + e.tokens_in, e.tokens_in, x.tokens_in),
+          tokens_out = coalesce(x.tokens_out + e.tokens_out, e.tokens_out, x.tokens_out)
+      FROM jsonb_to_recordset(CAST(:ends AS jsonb)) AS e (
+          execution_id uuid, state text, result jsonb, error_kind text, error_message text,
+          cost_usd numeric, tokens_in bigint, tokens_out bigint)
+      WHERE x.id = e.execution_id AND x.finished_at IS NULL
+    )
     INSERT INTO execution_logs (execution_id, level, message, fields)
     SELECT l.execution_id, l.level, l.message, l.fields
     FROM jsonb_to_recordset(CAST(:lines AS jsonb))
@@ -66,7 +63,6 @@ async def end_executions(session: AsyncSession, ends: Sequence[ExecutionEnd]) ->
     """Write the ends and their lines; an execution that has ended already stays as it is."""
     if not ends:
         return
-    await session.execute(_END, {"ends": json.dumps([_row(end) for end in ends])})
     lines = [
         {
             "execution_id": str(end.execution_id),
@@ -76,7 +72,8 @@ async def end_executions(session: AsyncSession, ends: Sequence[ExecutionEnd]) ->
         }
         for end in ends
     ]
-    await session.execute(_LOG, {"lines": json.dumps(lines)})
+    rows = json.dumps([_row(end) for end in ends])
+    await session.execute(_END, {"ends": rows, "lines": json.dumps(lines)})
 
 
 def _row(end: ExecutionEnd) -> dict[str, Any]:

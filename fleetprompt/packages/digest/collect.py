@@ -111,19 +111,14 @@ async def collect(
         "before_horizon": before.horizon if before else _NO_TRANSACTION_YET,
         "before_end": before.at if before else window.start,
     }
-    facts = await _facts(session, window, bounds, await _before(session, previous))
-    return Collected(facts, again or await _cut(session, bounds))
+    before_it = await _before(session, previous)
+    facts, floor = await _facts(session, window, bounds, before_it)
+    cut = Cut(window.end, horizon, horizon if floor is None else floor)
+    return Collected(facts, again or cut)
 
 
 async def _horizon(session: AsyncSession) -> int:
     return int((await session.execute(_statements()["horizon"])).scalar_one())
-
-
-async def _cut(session: AsyncSession, bounds: dict[str, Any]) -> Cut:
-    wanted = {name: bounds[name] for name in ("floor", "horizon", "end")}
-    floor = (await session.execute(_statements()["floor"], wanted)).scalar_one()
-    horizon: int = bounds["horizon"]
-    return Cut(bounds["end"], horizon, horizon if floor is None else floor)
 
 
 async def _before(session: AsyncSession, previous: Previous | None) -> tuple[Past, ...]:
@@ -144,19 +139,21 @@ async def _before(session: AsyncSession, previous: Previous | None) -> tuple[Pas
     # So it is before the first digest of most tenants.
     if (await session.execute(_statements()["nothing"], bounds)).scalar_one():
         return (*previous.history, facts_from_rows(window).as_past())
-    return (*previous.history, (await _facts(session, window, bounds)).as_past())
+    counted, _ = await _facts(session, window, bounds)
+    return (*previous.history, counted.as_past())
 
 
 async def _facts(
     session: AsyncSession, window: Window, bounds: dict[str, Any], before: tuple[Past, ...] = ()
-) -> DigestFacts:
+) -> tuple[DigestFacts, int | None]:
+    """The facts, and the floor of a cut at the window's end; None if nothing lies after it."""
     result = await session.execute(_statements()["facts"], {**bounds, **_LISTED})
     found = msgspec.json.decode(result.scalar_one(), type=_Found)
     errors = [
         replace(row, what=secrets.redact(row.what), message=secrets.redact(row.message))
         for row in found.errors
     ]
-    return facts_from_rows(
+    facts = facts_from_rows(
         window,
         types=found.types,
         outcomes=found.outcomes,
@@ -165,6 +162,11 @@ async def _facts(
         waiting=found.waiting,
         before=before,
     )
+    return facts, found.floor[0].txid
+
+
+class _Floor(msgspec.Struct):
+    txid: int | None
 
 
 class _Found(msgspec.Struct):
@@ -175,6 +177,7 @@ class _Found(msgspec.Struct):
     errors: list[ErrorGroup]
     usage: list[Usage]
     waiting: list[Waiting]
+    floor: list[_Floor]
 
 
 @lru_cache(maxsize=1)

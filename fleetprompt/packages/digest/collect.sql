@@ -5,7 +5,7 @@ SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
 -- name: floor
 -- The least transaction that stored a signal before the horizon but not before the window's end:
 -- where the next digest starts to read.
-SELECT min(txid) FROM signals WHERE txid >= :floor AND txid < :horizon AND inserted_at >= :end
+SELECT min(txid) AS txid FROM signals WHERE txid >= :floor AND txid < :horizon AND inserted_at >= :end
 
 -- name: nothing
 -- Whether there is nothing that the facts could tell of: far cheaper to ask, for windows where it is so.

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import Uuid, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import PLATFORM
@@ -16,13 +16,25 @@ from fleetprompt.outbound.models import OutboundMessage
 from fleetprompt.packages.digest.kind import DigestKind
 from fleetprompt.packages.digest.params import DigestParams, SettleParams, TestParams
 from fleetprompt.packages.digest.story import Story, settle_slot, signal_of, tell
-from fleetprompt.packages.models import Installation
 from fleetprompt.packages.service import INSTALLED, note_trouble
 from fleetprompt.signals.emit import emit_all
 from fleetprompt.tenants.service import Tenant
-from fleetprompt.vault.models import IntegrationCredential
 
 _FINISH_AFTER = timedelta(minutes=10)
+
+# An installation that is switched off stays so.
+_WORKS = text(
+    """
+    WITH credential AS (
+      UPDATE integration_credentials
+      SET state = 'connected', checked_at = clock_timestamp(), last_error = NULL WHERE id = :credential
+    )
+    UPDATE installations
+    SET last_success_at = clock_timestamp(), updated_at = clock_timestamp(),
+        state = CASE WHEN state = ANY(:installed) THEN 'connected' ELSE state END
+    WHERE id = :installation
+    """
+).bindparams(bindparam("credential", type_=Uuid()))
 
 
 async def sent(
@@ -37,20 +49,9 @@ async def sent(
 
     Its signals tell ``told``, the one about the message also what is ``further``.
     """
-    params, now = story.params, func.clock_timestamp()
-    state = case((Installation.state.in_(INSTALLED), "connected"), else_=Installation.state)
-    await session.execute(
-        update(Installation)
-        .where(Installation.id == params.installation_id)
-        .values(last_success_at=now, updated_at=now, state=state)
-        .execution_options(synchronize_session=False)
-    )
-    await session.execute(
-        update(IntegrationCredential)
-        .where(IntegrationCredential.id == credential_id)
-        .values(state="connected", checked_at=now, last_error=None)
-        .execution_options(synchronize_session=False)
-    )
+    params = story.params
+    used = {"installation": params.installation_id, "credential": credential_id}
+    await session.execute(_WORKS, {**used, "installed": list(INSTALLED)})
     await settle_slot(session, params, "done")
     signals = [signal_of(f"{kind.transport}.message.posted", story, **told, **further)]
     if isinstance(params, DigestParams):
