@@ -198,26 +198,21 @@ def test_figures_lead_to_where_they_come_from() -> None:
     assert "[1](https://dagster.example.com/runs/0f8e-17)" in runs
     failed = ErrorGroup("execution.failed", "agent", "network", 2, SUNDAY.start, SUNDAY.start)
     known = "0195716e-0a00-7000-8000-00000000abcd"
-    for named, page in ((known, f"executions/{known}"), ("e-1", "timeline/e-1")):
+    for named, leads in ((known, f"executions/{known}"), ("e-1", "timeline/e-1")):
         rows = {"errors": [replace(failed, execution_id=named, correlation_id="c")]}
-        assert f"[2](https://fleet.example.com/console/{page})" in digest(rows).text
+        assert f"[2](https://fleet.example.com/console/{leads})" in digest(rows).text
     window = "since=2026-03-07T14%3A00%3A00Z&until=2026-03-08T13%3A00%3A00Z"
     for figure, page in {
         "1,457": f"signals?{window}",
-        "by type": None,
         "77": f"signals?type=shop.order.created&{window}",
         "812 received": f"signals?type=email.inbound.received&{window}",
         "14 failed": "executions?state=failed",
         "96 executions": "executions?state=completed",
         "3 signals": "signals?since=2026-03-07T02%3A10%3A00Z&until=2026-03-07T14%3A00%3A00Z",
     }.items():
-        address = f"https://fleet.example.com/console/{page}"
-        if page is None:
-            address = (
-                "https://dagster.example.com/assets/daily_counts?partition=2026-03-08%7Cacme"
-                "&view=partitions"
-            )
-        assert f"[{figure}]({address})" in text, figure
+        assert f"[{figure}](https://fleet.example.com/console/{page})" in text, figure
+    counts = "daily_counts?partition=2026-03-08%7Cacme&view=partitions"
+    assert f"[by type](https://dagster.example.com/assets/{counts})" in text
     assert "](" not in digest(bad_day(), links=Links()).text
 
 
