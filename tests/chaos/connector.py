@@ -44,7 +44,8 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Plan:
-    """How much of what; ``folder`` with real mails, if they are not to be made."""
+    """How much of what; ``folder`` with real mails, if they are not to be made. ``hurry``: how many times as
+    fast the connector's pauses pass, and what Bridge shows late."""
 
     mails: int = 5_000
     sends: int = 200
@@ -170,7 +171,7 @@ def _running(
         bridge = stack.enter_context(dovecot())
         with bridge.client() as client:
             client.create_folder("Orders")
-        sent = stack.enter_context(office(bridge, plan.seed))
+        sent = stack.enter_context(office(bridge, plan.seed, plan.hurry))
         api = ApiProcess(settings, settings.database_url.get_secret_value())
         stack.callback(api.kill)
         api.start()

@@ -28,13 +28,15 @@ _LATE = (1.0, 8.0)  # seconds
 
 
 class Office:
-    """``taken`` counts each Message-ID that was sent to the world."""
+    """``taken`` counts each Message-ID that was sent to the world. ``hurry``: how many times as fast what is
+    late comes."""
 
-    def __init__(self, bridge: Dovecot, seed: int) -> None:
+    def __init__(self, bridge: Dovecot, seed: int, hurry: float) -> None:
         self.port = free_port()
         self.taken: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self._bridge = bridge
+        self._hurry = hurry
         self._chance = random.Random(seed)
         self._turn = threading.Lock()
 
@@ -51,7 +53,7 @@ class Office:
             self.taken[str(BytesHeaderParser().parsebytes(content)["Message-ID"])] += 1
             if end == "taken, shown late":
                 loop = asyncio.get_running_loop()
-                loop.call_later(self._chance.uniform(*_LATE), self._show, content)
+                loop.call_later(self._chance.uniform(*_LATE) / self._hurry, self._show, content)
             else:
                 self._show(content)
         if end in ("lost", "taken, answer lost"):
@@ -71,9 +73,9 @@ class Office:
 
 
 @contextmanager
-def office(bridge: Dovecot, seed: int) -> Iterator[Office]:
+def office(bridge: Dovecot, seed: int, hurry: float) -> Iterator[Office]:
     """A server until the block ends."""
-    made = Office(bridge, seed)
+    made = Office(bridge, seed, hurry)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(bridge.base / "cert.pem", bridge.base / "key.pem")
     controller = Controller(

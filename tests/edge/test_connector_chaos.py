@@ -18,7 +18,7 @@ def test_whatever_is_killed_each_mail_is_told_once_and_each_approved_mail_sent_o
         pause=0.6,
         patience=240.0,
         leases_end_at_once=True,
-        hurry=6.0,
+        hurry=10.0,
     )
     outcome = run(plan, settings)
     assert outcome.differences == []
