@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleetprompt.lake.places import LakePath, place_of
+
 
 class Settings(BaseSettings):
     """What an operator may configure. Unset means: one machine, embedded PostgreSQL, loopback."""
@@ -23,8 +25,12 @@ class Settings(BaseSettings):
         default=Path(".fleetprompt"),
         description="Folder for the embedded database, the lake, logs and a generated master key.",
     )
-    lake_dir: Path | None = Field(
-        default=None, description="Folder of the Parquet lake. Default: `lake` in the state folder."
+    lake_dir: Path | str | None = Field(
+        default=None,
+        description=(
+            "Folder of the Parquet lake, or its address in object storage, such as `s3://bucket/lake`. "
+            "Default: `lake` in the state folder."
+        ),
     )
 
     # PostgreSQL
@@ -308,9 +314,9 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @property
-    def lake(self) -> Path:
-        """Folder of the Parquet lake."""
-        return self.lake_dir or self.state_dir / "lake"
+    def lake(self) -> LakePath:
+        """Folder of the Parquet lake; InvalidError for an address that is not one."""
+        return place_of(self.lake_dir or self.state_dir / "lake")
 
     @property
     def api_url(self) -> str:

@@ -22,7 +22,8 @@ from fleetprompt.db.roles import create_tenant_schema, drop_tenant_schema
 from fleetprompt.db.urls import owner_url
 from fleetprompt.errors import ConflictError
 from fleetprompt.ids import new_id
-from fleetprompt.lake.layout import tenant_files
+from fleetprompt.lake.layout import remove_tenant_files, replacing, tenant_files
+from fleetprompt.lake.places import LakePath
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, check_slug, schema_of
 from fleetprompt.vault.master_key import load_master_key
@@ -266,13 +267,12 @@ async def _forget_secrets(connection: AsyncConnection, schema: str) -> None:
     )
 
 
-def _restore_lake(folder: Path, lake: Path, former: str, slug: str) -> int:
+def _restore_lake(folder: Path, lake: LakePath, former: str, slug: str) -> int:
     files = sorted(folder.glob(f"*/tenant={former}/*/*.parquet"))
     for file in files:
         table, _, part, name = file.relative_to(folder).parts
-        target = lake / table / f"tenant={slug}" / part / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        with replacing(lake / table / f"tenant={slug}" / part / name) as unfinished:
+            shutil.copyfile(file, unfinished)
     return len(files)
 
 
@@ -282,8 +282,7 @@ async def _give_up(settings: Settings, tenant: Tenant) -> None:
 
         with psycopg.connect(owner_url(settings)) as connection:
             drop_tenant_schema(connection, tenant.schema)
-        for folder in settings.lake.glob(f"*/tenant={tenant.slug}"):
-            shutil.rmtree(folder)
+        remove_tenant_files(settings.lake, tenant.slug)
 
     await asyncio.to_thread(drop)
     async with Database.owner(settings) as owner, owner.platform() as session:

@@ -14,6 +14,7 @@ from fleetprompt.backup.catalogue import Rows, platform_rows, tenant_rows
 from fleetprompt.db.urls import owner_url
 from fleetprompt.errors import ConflictError, NotFoundError
 from fleetprompt.lake.layout import tenant_files
+from fleetprompt.lake.places import LakePath
 from fleetprompt.settings import Settings
 from fleetprompt.vault.master_key import load_master_key
 
@@ -106,13 +107,14 @@ def _make_folders(folder: Path) -> None:
         (folder / part).mkdir()
 
 
-def _copy_lake(lake: Path, slug: str, folder: Path) -> int:
+def _copy_lake(lake: LakePath, slug: str, folder: Path) -> int:
     copied = 0
     for file in tenant_files(lake, slug):
-        target = folder / file.relative_to(lake)
+        target = folder / str(file).removeprefix(f"{lake}/")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(file, target)
+            with file.open("rb") as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
         except FileNotFoundError:
             # Retention or compaction took it away just now.
             continue

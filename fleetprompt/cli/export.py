@@ -30,12 +30,13 @@ def export(
 
     from fleetprompt.errors import FleetPromptError
     from fleetprompt.lake.exporting import export as export_rows
+    from fleetprompt.lake.views import reason_of
 
     try:
         rows = export_rows(lake or get_settings().lake, tenant, query, file)
     except FleetPromptError as error:
         fail(error)
     except duckdb.Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {reason_of(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
     print(f"Wrote {rows} rows into {file}.")

@@ -30,7 +30,7 @@ def sql(
     import duckdb
 
     from fleetprompt.errors import FleetPromptError
-    from fleetprompt.lake.views import open_lake
+    from fleetprompt.lake.views import open_lake, reason_of
 
     try:
         with open_lake(
@@ -43,13 +43,13 @@ def sql(
                 try:
                     _answer(connection, input("lake> "), csv=csv)
                 except duckdb.Error as error:
-                    print(error, file=sys.stderr)
+                    print(reason_of(error), file=sys.stderr)
                 except (EOFError, KeyboardInterrupt):
                     return
     except FleetPromptError as error:
         fail(error)
     except duckdb.Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {reason_of(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import text
 
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import SIGNALS
 from fleetprompt.lake.days import hold_day, utc_day
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import rows_in_day
 from fleetprompt.lake.removed import removed_signals
 from fleetprompt.lake.stale import StaleDay, stale_days
@@ -45,7 +45,7 @@ class Difference:
 
 
 async def differences(
-    database: Database, lake: Path, tenant: Tenant, days: Sequence[date]
+    database: Database, lake: LakePath, tenant: Tenant, days: Sequence[date]
 ) -> list[Difference]:
     """The tenant's days among ``days``, consecutive, whose row counts differ; stale ones do not count.
 

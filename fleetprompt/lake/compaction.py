@@ -9,7 +9,6 @@ import asyncio
 import calendar
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetprompt.db.engine import Database
@@ -21,6 +20,7 @@ from fleetprompt.lake.layout import (
     month_file,
     replacing,
 )
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import DAY_COLUMN, day_rows
 from fleetprompt.tenants.service import Tenant
 
@@ -32,7 +32,7 @@ SETTLES = timedelta(days=35)
 _ROWS = 8_192
 
 
-async def compact(database: Database, lake: Path, tenant: Tenant, today: date) -> int:
+async def compact(database: Database, lake: LakePath, tenant: Tenant, today: date) -> int:
     """Compact the tenant's months that ended more than ``SETTLES`` ago; how many day files went."""
     days = await asyncio.to_thread(days_with_files, lake, tenant.slug)
     months = sorted({day.replace(day=1) for day in days if _last_day(day) + SETTLES < today})
@@ -55,7 +55,7 @@ def _last_day(day: date) -> date:
     return day.replace(day=calendar.monthrange(day.year, day.month)[1])
 
 
-def _compact(lake: Path, table: Table, slug: str, month: date) -> int:
+def _compact(lake: LakePath, table: Table, slug: str, month: date) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,7 +79,7 @@ def _compact(lake: Path, table: Table, slug: str, month: date) -> int:
 
 
 def _rows(
-    lake: Path, table: Table, slug: str, days: Iterable[date], schema: "pa.Schema"
+    lake: LakePath, table: Table, slug: str, days: Iterable[date], schema: "pa.Schema"
 ) -> Iterator["pa.RecordBatch"]:
     import pyarrow as pa
 

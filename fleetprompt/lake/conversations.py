@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -13,7 +12,8 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import CONVERSATION_DAYS, parquet_options, parquet_schema
 from fleetprompt.lake.days import hold_day, utc_day
-from fleetprompt.lake.layout import day_file, replacing
+from fleetprompt.lake.layout import day_file, parquet_file, replacing
+from fleetprompt.lake.places import LakePath
 from fleetprompt.tenants.service import Tenant
 
 # Days in the table and the picture that go with a day.
@@ -83,7 +83,7 @@ class ConversationsReport:
 
     tenant: str
     day: date
-    path: Path
+    path: LakePath
     rows: int
     bytes: int
     figures: DayFigures
@@ -91,7 +91,7 @@ class ConversationsReport:
 
 
 async def write_conversations(
-    database: Database, lake: Path, tenant: Tenant, day: date, *, empty: bool = True
+    database: Database, lake: LakePath, tenant: Tenant, day: date, *, empty: bool = True
 ) -> ConversationsReport | None:
     """Write the day's file and put it in the old one's place.
 
@@ -123,7 +123,7 @@ async def write_conversations(
         )
 
 
-def _write(target: Path, rows: list[dict[str, Any]]) -> None:
+def _write(target: LakePath, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -136,19 +136,16 @@ def _write(target: Path, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def _trend(lake: Path, slug: str, day: date) -> tuple[DayFigures, ...]:
+def _trend(lake: LakePath, slug: str, day: date) -> tuple[DayFigures, ...]:
     days = [day - timedelta(days=ago) for ago in reversed(range(TREND_DAYS))]
     found = [(one, day_file(lake, CONVERSATION_DAYS, slug, one)) for one in days]
     return tuple(_figures(one, path) for one, path in found if path.exists())
 
 
-def _figures(day: date, path: Path) -> DayFigures:
-    import pyarrow.parquet as pq
-
+def _figures(day: date, path: LakePath) -> DayFigures:
     names = ("started", "ended", "visitor_messages", "replies", "escalations")
-    columns = pq.read_table(
-        path, columns=[*names, "first_response_ms"], partitioning=None
-    ).to_pydict()
+    with parquet_file(path) as file:
+        columns = file.read(columns=[*names, "first_response_ms"]).to_pydict()
     answered = [one for one in columns["first_response_ms"] if one is not None]
     sums = {name: sum(columns[name]) for name in names}
     return DayFigures(

@@ -1,15 +1,15 @@
 """Counting a day's signals from its file."""
 
 from datetime import date
-from pathlib import Path
 
 from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS, parquet_options, parquet_schema
-from fleetprompt.lake.layout import day_file, replacing
+from fleetprompt.lake.layout import day_file, parquet_file, replacing
+from fleetprompt.lake.places import LakePath
 
 
 def write_counts(
-    lake: Path, slug: str, day: date
-) -> tuple[Path, int, tuple[tuple[str, str, int], ...]]:
+    lake: LakePath, slug: str, day: date
+) -> tuple[LakePath, int, tuple[tuple[str, str, int], ...]]:
     """Write one row for each type and source, the most frequent first.
 
     Returns the file, how many rows it has, and ``(type, source, signals)`` of each. Reads three
@@ -17,11 +17,8 @@ def write_counts(
     """
     import pyarrow.parquet as pq
 
-    signals = pq.read_table(
-        day_file(lake, SIGNALS, slug, day),
-        columns=["type", "source", "occurred_at"],
-        partitioning=None,
-    )
+    with parquet_file(day_file(lake, SIGNALS, slug, day)) as file:
+        signals = file.read(columns=["type", "source", "occurred_at"])
     counted = (
         signals.group_by(["type", "source"])
         .aggregate([([], "count_all"), ("occurred_at", "min"), ("occurred_at", "max")])

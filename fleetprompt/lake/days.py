@@ -17,6 +17,7 @@ from fleetprompt.lake.columns import SIGNALS, parquet_options, parquet_schema
 from fleetprompt.lake.counts import write_counts
 from fleetprompt.lake.kept import STORED, Row, Rows, merged, rows_of_file_alone
 from fleetprompt.lake.layout import day_file, replacing
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.removed import removed_day
 from fleetprompt.lake.typed import typed_columns
 from fleetprompt.tenants.service import Tenant
@@ -46,7 +47,7 @@ class DayReport:
 
     tenant: str
     day: date
-    path: Path
+    path: LakePath
     rows: int
     bytes: int
     late_rows: int
@@ -62,7 +63,7 @@ class CountsReport:
 
     tenant: str
     day: date
-    path: Path
+    path: LakePath
     rows: int
     bytes: int
     signals: int
@@ -80,7 +81,7 @@ async def hold_day(session: AsyncSession, schema: str, day: date) -> None:
     await session.execute(_LOCK, {"name": f"fleetprompt lake {schema} {day.isoformat()}"})
 
 
-async def write_signals(database: Database, lake: Path, tenant: Tenant, day: date) -> DayReport:
+async def write_signals(database: Database, lake: LakePath, tenant: Tenant, day: date) -> DayReport:
     """Write the day's signals and put the file in the old one's place.
 
     Reads in the tenant's own transaction through a server-side cursor, so memory does not grow with
@@ -127,7 +128,7 @@ async def write_signals(database: Database, lake: Path, tenant: Tenant, day: dat
 
 
 async def write_daily_counts(
-    database: Database, lake: Path, tenant: Tenant, day: date
+    database: Database, lake: LakePath, tenant: Tenant, day: date
 ) -> CountsReport:
     """Count the day's file of signals by type and source, and put the counts in the old ones' place.
 

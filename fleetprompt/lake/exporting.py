@@ -8,13 +8,14 @@ from typing import Any
 
 from fleetprompt.errors import InvalidError
 from fleetprompt.ids import new_id
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.views import open_lake
 
 _ROWS = 65_536
 FORMATS: tuple[str, ...] = (".csv", ".parquet", ".jsonl")
 
 
-def export(lake: Path | str, tenant: str, query: str, target: Path) -> int:
+def export(lake: LakePath | str, tenant: str, query: str, target: Path) -> int:
     """Write what the query answers about this tenant alone; how many rows.
 
     The form follows from the name: CSV with a header, Parquet, or JSON lines. ``target`` appears when it

@@ -5,7 +5,6 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -13,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.errors import ConflictError
 from fleetprompt.lake.columns import SIGNALS
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import day_rows
 from fleetprompt.lake.removed import RemovedDay
 from fleetprompt.tenants.service import Tenant
@@ -34,7 +34,7 @@ _ERASED = text(
 
 async def rows_of_file_alone(
     session: AsyncSession,
-    lake: Path,
+    lake: LakePath,
     tenant: Tenant,
     day: date,
     removed: RemovedDay,

@@ -1,45 +1,17 @@
-"""Where the lake is: a folder of this machine, or object storage through fsspec and obstore."""
+"""Where the lake is: a folder of this machine, or a folder in object storage."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fleetprompt.errors import InvalidError
+from fleetprompt.lake.objects import ObjectPath
 
-# Stores that obstore reaches, and fsspec's own memory for trying things out.
-PROTOCOLS = ("s3", "gs", "abfs", "memory")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The lake's root as DuckDB reads it, and fsspec's file system that serves it unless it is local."""
-
-    root: str
-    filesystem: Any = None
-
-    def exists(self, pattern: str) -> bool:
-        """Whether any file matches."""
-        if self.filesystem is not None:
-            return bool(self.filesystem.glob(pattern))
-        relative = pattern.removeprefix(f"{self.root}/")
-        return next(Path(self.root).glob(relative), None) is not None
+# The lake, a folder in it or a file of it.
+LakePath = Path | ObjectPath
 
 
-def place_of(lake: Path | str) -> Place:
-    """A folder, or ``<protocol>://…``; InvalidError for a protocol that is not known."""
-    protocol, separator, _ = str(lake).partition("://")
-    if not separator:
-        return Place(str(Path(lake).absolute()))
-    if protocol not in PROTOCOLS:
-        raise InvalidError(f"A lake is a folder or at one of: {', '.join(PROTOCOLS)}://…")
-    return Place(str(lake).rstrip("/"), _filesystem(protocol))
-
-
-def _filesystem(protocol: str) -> Any:
-    import fsspec  # type: ignore[import-untyped]
-
-    if protocol == "memory":
-        return fsspec.filesystem("memory")
-    from obstore.fsspec import FsspecStore
-
-    return FsspecStore(protocol)  # type: ignore[call-overload]
+def place_of(lake: LakePath | str) -> LakePath:
+    """A folder, absolute, or ``<protocol>://…``; InvalidError for an address that is not a lake's."""
+    if isinstance(lake, ObjectPath):
+        return lake
+    if "://" in str(lake):
+        return ObjectPath.parse(str(lake))
+    return Path(lake).absolute()

@@ -1,12 +1,13 @@
 """Reading a tenant's UTC day from the lake's files, in batches of bounded size."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetprompt.lake.columns import SIGNALS, Table
-from fleetprompt.lake.layout import day_file, month_file
+from fleetprompt.lake.layout import day_file, month_file, parquet_file
+from fleetprompt.lake.places import LakePath
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,7 +16,7 @@ DAY_COLUMN = "day"
 
 
 def day_rows(
-    lake: Path,
+    lake: LakePath,
     table: Table,
     slug: str,
     day: date,
@@ -27,26 +28,23 @@ def day_rows(
 
     From the day's own file or, once months are one file, from the month's.
     """
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(day_file(lake, table, slug, day))
-    except FileNotFoundError:
-        yield from _of_month(lake, table, slug, day, rows=rows, columns=columns)
-        return
-    with file:
-        yield from file.iter_batches(rows, columns=columns)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(parquet_file(day_file(lake, table, slug, day)))
+        except FileNotFoundError:
+            yield from _of_month(lake, table, slug, day, rows=rows, columns=columns)
+        else:
+            yield from file.iter_batches(rows, columns=columns)
 
 
 def _of_month(
-    lake: Path, table: Table, slug: str, day: date, *, rows: int, columns: Sequence[str] | None
+    lake: LakePath, table: Table, slug: str, day: date, *, rows: int, columns: Sequence[str] | None
 ) -> Iterator["pa.RecordBatch"]:
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     wanted = None if columns is None else [*columns, DAY_COLUMN]
     found = False
-    with pq.ParquetFile(month_file(lake, table, slug, day)) as file:
+    with parquet_file(month_file(lake, table, slug, day)) as file:
         for group in _groups_of(file, day):
             for batch in file.iter_batches(rows, row_groups=[group], columns=wanted):
                 own = batch.filter(pc.field(DAY_COLUMN) == day)
@@ -68,23 +66,21 @@ def _groups_of(file: "pa.parquet.ParquetFile", day: date) -> list[int]:
     return found
 
 
-def rows_in_day(lake: Path, table: Table, slug: str, day: date) -> int | None:
+def rows_in_day(lake: LakePath, table: Table, slug: str, day: date) -> int | None:
     """How many rows the lake has of the day; None if it has none and no file of its own."""
-    import pyarrow.parquet as pq
-
     try:
-        rows: int = pq.read_metadata(day_file(lake, table, slug, day)).num_rows
+        with parquet_file(day_file(lake, table, slug, day)) as file:
+            return int(file.metadata.num_rows)
     except FileNotFoundError:
         try:
             batches = day_rows(lake, table, slug, day, rows=65_536, columns=[])
             return sum(int(batch.num_rows) for batch in batches)
         except FileNotFoundError:
             return None
-    return rows
 
 
 def signal_ids(
-    lake: Path, slug: str, day: date, *, rows: int, stored_before: datetime
+    lake: LakePath, slug: str, day: date, *, rows: int, stored_before: datetime
 ) -> Iterator[list[str]]:
     """The ids of the day's signals that were stored before a time; nothing if there is no file."""
     import pyarrow.compute as pc

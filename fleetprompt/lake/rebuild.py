@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
@@ -13,6 +12,7 @@ from fleetprompt.db.engine import Database
 from fleetprompt.errors import FleetPromptError, NotFoundError
 from fleetprompt.lake.conversations import ConversationsReport, write_conversations
 from fleetprompt.lake.days import CountsReport, DayReport, write_daily_counts, write_signals
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.stale import read_marks
 from fleetprompt.tenants.service import Tenant, active_tenants
 
@@ -39,7 +39,7 @@ class RebuiltDay:
 
 
 async def rebuild_days(
-    database: Database, lake: Path, days: Sequence[tuple[str, date]]
+    database: Database, lake: LakePath, days: Sequence[tuple[str, date]]
 ) -> list[RebuiltDay]:
     """Write every table of each ``(slug, day)``, and say how each went, in order."""
     # Before the days are read, so that the files hold whatever these marks stand for.
@@ -59,7 +59,7 @@ async def rebuild_days(
 
 async def _rebuild(
     database: Database,
-    lake: Path,
+    lake: LakePath,
     tenant: Tenant | None,
     slug: str,
     day: date,

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetprompt.lake.columns import TABLES, Kind, Table
 from fleetprompt.lake.layout import FILE_NAME
-from fleetprompt.lake.places import place_of
+from fleetprompt.lake.objects import ObjectPath
+from fleetprompt.lake.places import LakePath, place_of
 from fleetprompt.lake.questions import QUESTIONS
 from fleetprompt.tenants.service import check_slug
 
 if TYPE_CHECKING:
     import duckdb
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 SQL_KINDS: dict[Kind, str] = {
     "string": "VARCHAR",
@@ -23,7 +24,7 @@ SQL_KINDS: dict[Kind, str] = {
 
 
 def open_lake(
-    lake: Path | str, *, tenant: str | None = None, locked: bool = False
+    lake: LakePath | str, *, tenant: str | None = None, locked: bool = False
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory DuckDB with the lake's views; times are shown in UTC.
 
@@ -35,25 +36,44 @@ def open_lake(
     import duckdb
 
     place = place_of(lake)
+    whose = check_slug(tenant) if tenant else "*"
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET parquet_metadata_cache = true")
-    if place.filesystem is not None:
-        connection.register_filesystem(place.filesystem)
-    whose = check_slug(tenant) if tenant else "*"
+    served = locked or isinstance(place, ObjectPath)
+    if served:
+        connection.register_filesystem(_served(place, whose))
+    root = _address_of(place) if served else str(place)
     for table in TABLES:
-        root = f"{place.root}/{table.name}/tenant={whose}"
-        parts = [
-            _part(connection, table, f"{root}/{folder}=*/{FILE_NAME}", folder)
+        patterns = {
+            folder: f"{table.name}/tenant={whose}/{folder}=*/{FILE_NAME}"
             for folder in ("day", "month")
-            if place.exists(f"{root}/{folder}=*/{FILE_NAME}")
+        }
+        parts = [
+            _part(connection, table, f"{root}/{pattern}", folder)
+            for folder, pattern in patterns.items()
+            if any(True for _ in place.glob(pattern))
         ]
         connection.execute(f'CREATE VIEW "{table.name}" AS {_query(table, parts)}')
     for question in QUESTIONS:
         connection.execute(f'CREATE VIEW "{question.name}" AS {question.sql}')
     if locked:
-        _lock(connection, place.root, whose)
+        _lock(connection, root, whose)
     return connection
+
+
+def _served(lake: LakePath, whose: str) -> "AbstractFileSystem":
+    from fleetprompt.lake.served import ServedLake
+
+    if whose == "*":
+        return ServedLake(*(lake / table.name for table in TABLES))
+    return ServedLake(*(lake / table.name / f"tenant={whose}" for table in TABLES))
+
+
+def _address_of(lake: LakePath) -> str:
+    from fleetprompt.lake.served import address_of
+
+    return address_of(lake)
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection", root: str, whose: str) -> None:
@@ -120,3 +140,11 @@ def _own_days(days: str) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def reason_of(error: "duckdb.Error") -> str:
+    """What DuckDB says; of what this package's file system refuses, without the way through its code."""
+    text = str(error)
+    if not text.startswith("Traceback"):
+        return text
+    return text.partition("\n\n")[0].splitlines()[-1]

@@ -1,9 +1,7 @@
 """Deleting old files of the lake."""
 
 import asyncio
-import shutil
 from datetime import date
-from pathlib import Path
 
 from sqlalchemy import text
 
@@ -11,7 +9,14 @@ from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import TABLES
 from fleetprompt.lake.compaction import days_of
 from fleetprompt.lake.days import hold_day
-from fleetprompt.lake.layout import day_file, days_with_files, month_file, months_with_files
+from fleetprompt.lake.layout import (
+    day_file,
+    days_with_files,
+    month_file,
+    months_with_files,
+    remove_file,
+)
+from fleetprompt.lake.places import LakePath
 from fleetprompt.tenants.service import Tenant
 
 # Noted before the file goes, so that whoever writes the day later does not look for it.
@@ -21,7 +26,7 @@ _NOTE = text(
 )
 
 
-async def remove_files(database: Database, lake: Path, tenant: Tenant, first_kept: date) -> int:
+async def remove_files(database: Database, lake: LakePath, tenant: Tenant, first_kept: date) -> int:
     """Delete the tenant's files of days before ``first_kept``; of how many days.
 
     A signal that comes for such a day later makes a new file, which goes the next time.
@@ -42,8 +47,8 @@ async def remove_files(database: Database, lake: Path, tenant: Tenant, first_kep
     return len(days)
 
 
-def _remove(lake: Path, slug: str, day: date, *, whole_month: bool) -> None:
+def _remove(lake: LakePath, slug: str, day: date, *, whole_month: bool) -> None:
     for table in TABLES:
-        shutil.rmtree(day_file(lake, table, slug, day).parent, ignore_errors=True)
+        remove_file(day_file(lake, table, slug, day))
         if whole_month:
-            shutil.rmtree(month_file(lake, table, slug, day).parent, ignore_errors=True)
+            remove_file(month_file(lake, table, slug, day))

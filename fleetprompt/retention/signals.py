@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.days import hold_day, utc_day
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import signal_ids
 from fleetprompt.retention.pace import Pace
 from fleetprompt.tenants.service import Tenant
@@ -45,7 +45,7 @@ class RemovedSignals:
 
 
 async def remove_signals(
-    database: Database, lake: Path, tenant: Tenant, first_kept: date, pace: Pace
+    database: Database, lake: LakePath, tenant: Tenant, first_kept: date, pace: Pace
 ) -> RemovedSignals:
     """Remove the tenant's signals of days before ``first_kept`` that were also stored before it.
 
@@ -65,7 +65,7 @@ async def remove_signals(
 
 
 async def _remove_day(
-    database: Database, lake: Path, tenant: Tenant, day: date, cutoff: datetime, pace: Pace
+    database: Database, lake: LakePath, tenant: Tenant, day: date, cutoff: datetime, pace: Pace
 ) -> int:
     start, end = utc_day(day)
     removed = 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -171,9 +170,9 @@ def _drop(url: str, schema: str) -> None:
 
 
 def _remove_lake(settings: Settings, slug: str) -> None:
-    if settings.lake.is_dir():
-        for folder in settings.lake.glob(f"*/tenant={slug}"):
-            shutil.rmtree(folder)
+    from fleetprompt.lake.layout import remove_tenant_files
+
+    remove_tenant_files(settings.lake, slug)
 
 
 async def _by_slug(session: AsyncSession, slug: str) -> Organization | None:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -190,7 +191,7 @@ def test_a_rebuild_that_always_fails_is_tried_less_and_less_often(bench: Bench) 
     """Its failures are told, so its own tenant's day stays stale: the wait must grow."""
     operations = _operations(bench)
     assert bench.execute("check_everything").success
-    folder = bench.settings.lake / "signals"
+    folder = Path(str(bench.settings.lake)) / "signals"
     folder.mkdir(parents=True)
     (folder / f"tenant={operations.slug}").write_text("in the way")
     cursors: dict[str, str | None] = {"stale_days": None, "workflow_run_signals": None}

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -117,8 +118,8 @@ def test_a_failed_batch_is_asked_for_again_with_another_key(bench: Bench) -> Non
     # The run is asked for but has not started: nothing more is asked for.
     assert bench.sensor("stale_days", first.cursor).run_requests == []
 
-    bench.settings.lake.mkdir()
-    folder = bench.settings.lake / "signals"
+    folder = Path(str(bench.settings.lake)) / "signals"
+    folder.parent.mkdir()
     folder.write_text("in the way")
     assert not _run(bench, request).success
     assert len(bench.sql("SELECT FROM fleetprompt.stale_partitions")) == 1
@@ -179,8 +180,9 @@ def _tenants(bench: Bench, many: int) -> list[Tenant]:
 
 def _break(bench: Bench, tenant: Tenant) -> None:
     """Make this tenant's signals unreadable, and nobody else's."""
-    bench.settings.lake.joinpath("signals").mkdir(parents=True, exist_ok=True)
-    bench.settings.lake.joinpath("signals", f"tenant={tenant.slug}").write_text("in the way")
+    folder = Path(str(bench.settings.lake)) / "signals"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"tenant={tenant.slug}").write_text("in the way")
 
 
 def test_one_bad_tenant_does_not_poison_a_batch(bench: Bench) -> None:

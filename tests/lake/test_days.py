@@ -45,8 +45,7 @@ async def test_a_day_is_half_open_and_holds_its_own_tenant_alone(
     assert report.bytes == report.path.stat().st_size
     assert report.by_hour[0] == report.by_hour[23] == 1
     assert sum(report.by_hour) == 2
-    relative = report.path.relative_to(lake)
-    assert str(relative) == f"signals/tenant={one.slug}/day=2026-03-08/part.parquet"
+    assert str(report.path) == f"{lake}/signals/tenant={one.slug}/day=2026-03-08/part.parquet"
 
 
 async def test_values_come_back_as_they_went_in(

@@ -1,13 +1,13 @@
 """Tenants' UTC days of website chat as files of the lake."""
 
 from datetime import date
-from pathlib import Path
 
 import dagster as dg
 
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import CONVERSATION_DAYS
 from fleetprompt.lake.conversations import ConversationsReport, write_conversations
+from fleetprompt.lake.places import LakePath
 from fleetprompt.tenants.service import Tenant
 from fleetprompt_dagster.defs.conversations.metadata import conversations_metadata
 from fleetprompt_dagster.defs.signals.assets import materialize_days, signal_store
@@ -31,7 +31,9 @@ def conversations(context: dg.AssetExecutionContext, platform: PlatformResource)
     materialize_days(context, platform, _write, conversations_metadata)
 
 
-async def _write(database: Database, lake: Path, tenant: Tenant, day: date) -> ConversationsReport:
+async def _write(
+    database: Database, lake: LakePath, tenant: Tenant, day: date
+) -> ConversationsReport:
     report = await write_conversations(database, lake, tenant, day)
     assert report is not None  # noqa: S101 - only without ``empty`` there may be none
     return report

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Coroutine
 from datetime import date
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -10,6 +9,7 @@ import dagster as dg
 from fleetprompt.db.engine import Database
 from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS
 from fleetprompt.lake.days import write_daily_counts, write_signals
+from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.rebuild import describe
 from fleetprompt.tenants.service import Tenant, get_tenant
 from fleetprompt_dagster.metadata import Metadata, counts_metadata, signals_metadata
@@ -29,7 +29,7 @@ signal_store = dg.AssetSpec(
 )
 
 Report = TypeVar("Report")
-Write = Callable[[Database, Path, Tenant, date], Coroutine[Any, Any, Report]]
+Write = Callable[[Database, LakePath, Tenant, date], Coroutine[Any, Any, Report]]
 
 
 @table_asset(
