@@ -43,6 +43,9 @@ def open_lake(
     served = locked or isinstance(place, ObjectPath)
     if served:
         connection.register_filesystem(_served(place, whose))
+    if not isinstance(place, ObjectPath):
+        # The machine keeps what was read of its own files; keeping it twice takes time.
+        connection.execute("SET enable_external_file_cache = false")
     root = _address_of(place) if served else str(place)
     for table in TABLES:
         patterns = {
