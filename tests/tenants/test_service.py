@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -50,6 +51,7 @@ async def test_deleting_needs_the_slug_typed_and_leaves_nothing(
             text("INSERT INTO fleetprompt.stale_partitions (day) VALUES ('2026-01-06')")
         )
     lake = settings.lake / "signals" / f"tenant={tenant.slug}" / "day=2026-01-06"
+    assert isinstance(lake, Path)
     lake.mkdir(parents=True)
     (lake / "part.parquet").write_bytes(b"x")
 
