@@ -76,7 +76,10 @@ def test_one_drain_is_started_when_work_is_due_and_none_is_live(bench: Bench) ->
     _later(bench, 1)
     [request] = bench.sensor("due_directives").run_requests
     [again] = bench.sensor("due_directives").run_requests
-    assert request.tags.items() >= {"fleetprompt/due": "1", "fleetprompt/because": "none at work"}.items()
+    assert (
+        request.tags.items()
+        >= {"fleetprompt/due": "1", "fleetprompt/because": "none at work"}.items()
+    )
     assert request.run_key != again.run_key, "trap 4: a key that failed once is spent for ever"
     for status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED):
         run = bench.enqueue("drain_directives", status=status)
@@ -130,7 +133,10 @@ def test_a_drain_that_retires_is_followed_before_it_ends(bench: Bench) -> None:
     old = bench.enqueue("drain_directives")
     _worker(bench, old, retiring=True, started=600)
     [request] = bench.sensor("due_directives").run_requests
-    assert request.tags.items() >= {"fleetprompt/due": "0", "fleetprompt/because": "one retires"}.items()
+    assert (
+        request.tags.items()
+        >= {"fleetprompt/due": "0", "fleetprompt/because": "one retires"}.items()
+    )
     new = bench.enqueue("drain_directives")
     assert "about to begin" in bench.sensor("due_directives").skip_message
     _worker(bench, new)

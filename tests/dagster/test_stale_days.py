@@ -60,7 +60,9 @@ def test_a_changed_day_is_written_again_and_its_marks_are_gone(bench: Bench) -> 
     _later(bench, 30)
     tick = bench.sensor("stale_days")
     [request] = tick.run_requests
-    assert request.tags.items() >= {"fleetprompt/tenant": tenant.slug, "fleetprompt/days": "1"}.items()
+    assert (
+        request.tags.items() >= {"fleetprompt/tenant": tenant.slug, "fleetprompt/days": "1"}.items()
+    )
     result = _run(bench, request)
     assert result.success
     key = f"{YESTERDAY.date()}|{tenant.slug}"
