@@ -143,8 +143,8 @@ def test_trap_17_answers_to_two_questions_may_be_mixed(house: House) -> None:
     house.bridge.interject = lambda: early.pop() if early else b""
     session = house.knock()
     session.examine("INBOX")
+    del house.bridge.messages[3]  # all that comes of it is what comes early
     assert set(session.identifiers([1, 2], then=[3])) == {1, 2}
-    del house.bridge.messages[3]
     assert session.identifiers([3]) == {3: name}
     session.close()
 
