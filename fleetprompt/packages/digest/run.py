@@ -139,6 +139,9 @@ async def send_digest(
         written = Written(text, context, kind, params)
     else:
         written = await _write(context, kind, params, config, material)
+        if written.usage != Usage():
+            # A language model's answer is paid for, and another would read differently.
+            await written.keep_now()
     told = written.told
     if written.text.empty and config.empty_window == "skip":
         async with context.database.tenant(context.tenant.schema) as session:
