@@ -67,7 +67,7 @@ def measure(console: Console, tenants: int = TENANTS, alone: int = ALONE) -> lis
         fleet(console, mattermost.hook_url, tenants) as platform,
     ):
         give_signals(platform)
-        _put_off(platform)
+        put_off_digests(platform)
         with running(console, platform.bench) as dagster:
             together = _together(console, platform, dagster, mattermost)
             for_each = _run_for_each(platform.bench, dagster, mattermost, platform.tenants[:alone])
@@ -84,7 +84,7 @@ def measure(console: Console, tenants: int = TENANTS, alone: int = ALONE) -> lis
     ]
 
 
-def _put_off(platform: Fleet) -> None:
+def put_off_digests(platform: Fleet) -> None:
     """Have no tenant's own digest fall due meanwhile: each is due twelve hours from now."""
     away = datetime.now(UTC) + timedelta(hours=12)
     with psycopg.connect(platform.bench.server.owner_url, autocommit=True) as connection:
