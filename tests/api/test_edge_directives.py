@@ -100,7 +100,7 @@ async def test_a_directive_is_fetched_kept_and_reported(
 async def test_t42_twenty_polls_that_wait_lease_each_directive_once(
     laptop: httpx.AsyncClient, database: Database, tenant: Tenant
 ) -> None:
-    polls = [asyncio.create_task(polled(laptop, wait=3, limit=1)) for _ in range(20)]
+    polls = [asyncio.create_task(polled(laptop, wait=10, limit=1)) for _ in range(20)]
     await asyncio.sleep(0.3)
     made = [await asked(database, tenant) for _ in range(20)]
     found = [one for some in await asyncio.gather(*polls) for one in some]
