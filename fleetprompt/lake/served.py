@@ -5,6 +5,7 @@ given files of the lake alone, to read alone, so that its own file system can be
 """
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fleetprompt.lake.objects import ObjectPath, ObjectReader, RangeReader
 from fleetprompt.lake.places import LakePath
 
 _LOCAL = "lake"
+_KNOWN_SECONDS = 1.0
 
 
 def address_of(path: LakePath) -> str:
@@ -35,6 +37,7 @@ class ServedLake(AbstractFileSystem):  # type: ignore[misc]
         super().__init__()
         self.protocol = address_of(folders[0]).partition("://")[0]
         self._folders = {f"{address_of(folder)}/": folder for folder in folders}
+        self._known: dict[str, tuple[float, LakePath]] = {}
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -76,6 +79,14 @@ class ServedLake(AbstractFileSystem):  # type: ignore[misc]
         return ObjectReader(file) if isinstance(file, ObjectPath) else _FileReader(file)
 
     def _file(self, path: str) -> LakePath:
+        """The file at this address, judged once for the several looks that a question takes at it."""
+        until, file = self._known.get(path, (0.0, None))
+        if file is None or until < time.monotonic():
+            file = self._judged(path)
+            self._known[path] = time.monotonic() + _KNOWN_SECONDS, file
+        return file
+
+    def _judged(self, path: str) -> LakePath:
         folder, rest = self._folder_of(path)
         if isinstance(folder, ObjectPath):
             return folder / rest
@@ -99,12 +110,13 @@ class _FileReader(RangeReader):
     """A file, as it was when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        super().__init__(os.fstat(self._file.fileno()).st_size)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        super().__init__(os.fstat(self._descriptor).st_size)
 
     def read_range(self, start: int, end: int) -> bytes:
-        return os.pread(self._file.fileno(), end - start, start)
+        return os.pread(self._descriptor, end - start, start)
 
     def close(self) -> None:
-        self._file.close()
+        if not self.closed:
+            os.close(self._descriptor)
         super().close()
