@@ -1,6 +1,9 @@
 """One run of the platform over two Celery workers and a Redis of Debian's, apart in the network when root."""
 
 import contextlib
+import ipaddress
+import itertools
+import json
 import os
 import re
 import shutil
@@ -46,30 +49,52 @@ class Place:
 @contextlib.contextmanager
 def namespaces() -> Iterator[list[Place] | None]:
     """Two network namespaces of their own, each with a wire to this one; None where that is not allowed."""
+    remove_left_behind()
     made: list[str] = []
     places = []
     try:
-        for number in (1, 2):
-            name, wire = f"fp{os.getpid()}n{number}", f"fp{os.getpid() % 10**6}w{number}"
-            here, there = f"10.213.{number}.1", f"10.213.{number}.2"
+        for number, wire_net in enumerate(free_networks(2), start=1):
+            name, wire = f"fp{os.getpid()}n{number}", f"fp{os.getpid()}w{number}"
+            here, there = list(wire_net.hosts())
             subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
             made.append(name)
             for command in (
                 f"ip link add {wire} type veth peer name eth0 netns {name}",
-                f"ip addr add {here}/30 dev {wire}",
+                f"ip addr add {here}/{wire_net.prefixlen} dev {wire}",
                 f"ip link set {wire} up",
-                f"ip -n {name} addr add {there}/30 dev eth0",
+                f"ip -n {name} addr add {there}/{wire_net.prefixlen} dev eth0",
                 f"ip -n {name} link set eth0 up",
                 f"ip -n {name} link set lo up",
             ):
                 subprocess.run(command.split(), check=True, capture_output=True)
-            places.append(Place(("ip", "netns", "exec", name), here))
+            places.append(Place(("ip", "netns", "exec", name), str(here)))
         yield places
     except (subprocess.CalledProcessError, FileNotFoundError):
         yield None
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def remove_left_behind() -> None:
+    """A test that was killed leaves its namespaces; their names hold its process, which is gone."""
+    for name in Path("/run/netns").glob("fp*n[12]"):
+        owner = re.fullmatch(r"fp(\d+)n[12]", name.name)
+        if owner and not Path("/proc", owner[1]).exists():
+            subprocess.run(["ip", "netns", "delete", name.name], check=False, capture_output=True)
+
+
+def free_networks(count: int) -> list[ipaddress.IPv4Network]:
+    """Networks of two addresses each that no interface of this machine is in."""
+    told = subprocess.run(["ip", "-j", "-4", "addr"], check=True, capture_output=True).stdout
+    taken = [
+        ipaddress.ip_interface(f"{address['local']}/{address['prefixlen']}").network
+        for interface in json.loads(told)
+        for address in interface["addr_info"]
+    ]
+    candidates = ipaddress.ip_network("10.213.0.0/16").subnets(new_prefix=30)
+    free = (one for one in candidates if not any(one.overlaps(other) for other in taken))
+    return [ipaddress.IPv4Network(one) for one in itertools.islice(free, count)]
 
 
 @contextlib.contextmanager
