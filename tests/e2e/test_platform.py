@@ -219,8 +219,8 @@ def test_the_daemons_log_holds_no_warning(world: World, launched: dict[str, str]
     assert [line for line in of_daemon if _is_warning(line)] == []
 
 
-# What Dagster itself says: once, when the daemon that retries lost runs starts on an empty database; and of
-# every schedule without partitions that missed a minute, as it does on a machine that is busy with other tests.
+# What Dagster itself says: once, when the daemon that retries lost runs starts on an empty database; and of a
+# schedule without partitions that missed a minute, as it may on a machine that is busy with other tests.
 _UPSTREAM = ("No cursor for event type", "due_digests has no partition set, so not trying")
 
 
