@@ -14,14 +14,13 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fleetprompt.errors import InvalidError
 
 if TYPE_CHECKING:
     from obstore import GetOptions
     from obstore.store import ObjectStore
-    from typing_extensions import Buffer
 
 PROTOCOLS = ("s3", "gs", "abfs")
 # Bytes that are asked for at least: a file's end, where its columns are told, comes in one request.
@@ -129,7 +128,7 @@ class ObjectPath:
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:
         """To read one content: OSError if it is replaced while it is read."""
-        return io.BufferedReader(ObjectReader(self), _READ_BYTES)
+        return io.BufferedReader(RangeReader(ObjectContent(self)), _READ_BYTES)
 
     def put(self, file: Path) -> None:
         """Put the file's content in the place of what is there, whole."""
@@ -148,20 +147,47 @@ class ObjectPath:
         """Nothing: folders are there as long as objects are in them."""
 
 
+class Content(Protocol):
+    """What a file or object held when it was opened: its size in bytes, and when it was written."""
+
+    size: int
+    modified: datetime
+
+    def bytes(self, start: int, end: int) -> bytes:
+        """Those from ``start`` up to ``end``, which is in it."""
+
+
+class ObjectContent:
+    """One content of an object: OSError if it is replaced meanwhile."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self._path = path
+        found = path.stat()
+        self.size = found.st_size
+        self.modified = found.modified
+        self._mark = found.mark
+
+    def bytes(self, start: int, end: int) -> bytes:
+        import obstore
+
+        options: GetOptions = {"range": (start, end)}
+        if self._mark:
+            options["if_match"] = self._mark
+        with _telling(self._path):
+            found = obstore.get(_store(self._path.bucket), self._path.key, options=options)
+            return bytes(found.bytes())
+
+
 class RangeReader(io.RawIOBase):
-    """A file of ``size`` bytes that is read by ranges. Each thread has a place of its own in it.
+    """A content that is read by ranges. Each thread has a place of its own in it.
 
     DuckDB moves and reads in two calls, and with one file in several threads at once.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, content: Content) -> None:
         super().__init__()
-        self._size = size
+        self._content = content
         self._place = threading.local()
-
-    def read_range(self, start: int, end: int) -> "Buffer":
-        """The bytes from ``start`` up to ``end``, which is in the file."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
@@ -173,38 +199,24 @@ class RangeReader(io.RawIOBase):
         return int(getattr(self._place, "at", 0))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._content.size}[whence]
         self._place.at = max(0, base + offset)
         return self.tell()
 
-    def readinto(self, into: Any) -> int:
+    def read(self, size: int = -1) -> bytes:
+        # Not by readinto, which copies what was read twice.
         start = self.tell()
-        end = min(start + len(into), self._size)
+        end = self._content.size if size < 0 else min(start + size, self._content.size)
         if end <= start:
-            return 0
-        found = memoryview(self.read_range(start, end))
-        into[: len(found)] = found
+            return b""
+        found = self._content.bytes(start, end)
         self._place.at = start + len(found)
+        return found
+
+    def readinto(self, into: Any) -> int:
+        found = self.read(len(into))
+        into[: len(found)] = found
         return len(found)
-
-
-class ObjectReader(RangeReader):
-    """One content of an object: OSError if it is replaced meanwhile."""
-
-    def __init__(self, path: ObjectPath) -> None:
-        self._path = path
-        found = path.stat()
-        self._mark = found.mark
-        super().__init__(found.st_size)
-
-    def read_range(self, start: int, end: int) -> "Buffer":
-        import obstore
-
-        options: GetOptions = {"range": (start, end)}
-        if self._mark:
-            options["if_match"] = self._mark
-        with _telling(self._path):
-            return obstore.get(_store(self._path.bucket), self._path.key, options=options).bytes()
 
 
 @cache

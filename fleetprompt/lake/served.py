@@ -5,18 +5,20 @@ given files of the lake alone, to read alone, so that its own file system can be
 """
 
 import os
-import time
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-from fleetprompt.lake.objects import ObjectPath, ObjectReader, RangeReader
+from fleetprompt.lake.objects import Content, ObjectContent, ObjectPath, RangeReader
 from fleetprompt.lake.places import LakePath
 
 _LOCAL = "lake"
-_KNOWN_SECONDS = 1.0
+# Files that stay open between questions: descriptors.
+_KEPT = 128
 
 
 def address_of(path: LakePath) -> str:
@@ -37,7 +39,9 @@ class ServedLake(AbstractFileSystem):  # type: ignore[misc]
         super().__init__()
         self.protocol = address_of(folders[0]).partition("://")[0]
         self._folders = {f"{address_of(folder)}/": folder for folder in folders}
-        self._known: dict[str, tuple[float, LakePath]] = {}
+        self._contents: WeakValueDictionary[str, Content] = WeakValueDictionary()
+        # Opening a file, each part of its name judged, takes longer than reading what is asked of it.
+        self._kept: deque[Content] = deque(maxlen=_KEPT)
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -64,29 +68,34 @@ class ServedLake(AbstractFileSystem):  # type: ignore[misc]
         return False
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        return {"name": path, "type": "file", "size": self._file(path).stat().st_size}
+        return {"name": path, "type": "file", "size": self._content(path).size}
 
     def modified(self, path: str) -> datetime:
-        file = self._file(path)
-        if isinstance(file, ObjectPath):
-            return file.stat().modified
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        return self._content(path).modified
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> RangeReader:
         if mode != "rb":
             raise PermissionError(f"{path}: the lake is only read")
+        content = self._contents.get(path)
+        if not isinstance(content, _FileContent) or not content.is_current():
+            content = self._opened(path)
+        return RangeReader(content)
+
+    def _content(self, path: str) -> Content:
+        """What was opened last, so that the size and time told are of what is read."""
+        return self._contents.get(path) or self._opened(path)
+
+    def _opened(self, path: str) -> Content:
         file = self._file(path)
-        return ObjectReader(file) if isinstance(file, ObjectPath) else _FileReader(file)
+        if isinstance(file, ObjectPath):
+            content: Content = ObjectContent(file)
+        else:
+            content = _FileContent(file)
+            self._kept.append(content)
+        self._contents[path] = content
+        return content
 
     def _file(self, path: str) -> LakePath:
-        """The file at this address, judged once for the several looks that a question takes at it."""
-        until, file = self._known.get(path, (0.0, None))
-        if file is None or until < time.monotonic():
-            file = self._judged(path)
-            self._known[path] = time.monotonic() + _KNOWN_SECONDS, file
-        return file
-
-    def _judged(self, path: str) -> LakePath:
         folder, rest = self._folder_of(path)
         if isinstance(folder, ObjectPath):
             return folder / rest
@@ -106,17 +115,31 @@ class ServedLake(AbstractFileSystem):  # type: ignore[misc]
         raise FileNotFoundError(path)
 
 
-class _FileReader(RangeReader):
+class _FileContent:
     """A file, as it was when it was opened."""
 
     def __init__(self, path: Path) -> None:
+        self._path = str(path)
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        super().__init__(os.fstat(self._descriptor).st_size)
+        found = os.fstat(self._descriptor)
+        self._mark = _mark_of(found)
+        self.size = found.st_size
+        self.modified = datetime.fromtimestamp(found.st_mtime, UTC)
 
-    def read_range(self, start: int, end: int) -> bytes:
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def is_current(self) -> bool:
+        """Whether its name still leads to this content."""
+        try:
+            return _mark_of(os.stat(self._path)) == self._mark  # noqa: PTH116 - asked often
+        except OSError:
+            return False
+
+    def bytes(self, start: int, end: int) -> bytes:
         return os.pread(self._descriptor, end - start, start)
 
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+
+def _mark_of(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -21,7 +21,7 @@ from fleetprompt.lake.audit import differences
 from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS
 from fleetprompt.lake.compaction import compact
 from fleetprompt.lake.exporting import export
-from fleetprompt.lake.layout import day_file, days_with_files, month_file
+from fleetprompt.lake.layout import day_file, days_with_files, month_file, replacing
 from fleetprompt.lake.questions import QUESTIONS
 from fleetprompt.lake.rebuild import rebuild_days
 from fleetprompt.lake.views import open_lake
@@ -234,6 +234,26 @@ async def test_a_link_to_another_ones_files_is_not_followed(
     elsewhere.symlink_to(lake)
     with open_lake(elsewhere, tenant=one.slug, locked=True) as connection:
         assert connection.sql("SELECT count(*) FROM signals").fetchall() == [(12,)]
+
+
+async def test_a_file_that_is_replaced_between_questions_is_read_anew(
+    lake: Path, filled: tuple[Tenant, Tenant]
+) -> None:
+    """Files stay open between questions, but not what is no longer theirs to be told."""
+    one, other = filled
+    query = "SELECT max(cost_usd) FROM signals"
+    with open_lake(lake, tenant=one.slug, locked=True) as connection:
+        assert connection.sql(query).fetchall() == [(0.25,)]
+        for day in DAYS:
+            own, others = (day_file(lake, SIGNALS, slug, day) for slug in (one.slug, other.slug))
+            with replacing(own) as unfinished:
+                unfinished.write_bytes(others.read_bytes())
+        assert connection.sql(query).fetchall() == [(100.0,)]
+        folder = day_file(lake, SIGNALS, one.slug, DAYS[0]).parent
+        folder.rename(lake / "moved")
+        folder.symlink_to(day_file(lake, SIGNALS, other.slug, DAYS[0]).parent)
+        with pytest.raises(duckdb.Error, match="a link"):
+            connection.sql(query).fetchall()
 
 
 async def test_one_tenants_questions_write_nothing(
