@@ -8,14 +8,14 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fleetprompt.telemetry import tracing
+from fleetprompt.telemetry import spans, tracing
 from fleetprompt_api.state import NOTES
 
 _NOT_TRACED = ("/health/", "/metrics")
 
 
 class TracedRequests:
-    """Tells ``tracing`` of each request when it has been answered. Its headers and body are not told."""
+    """Tells ``spans`` of each request when it has been answered. Its headers and body are not told."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,6 +69,6 @@ def _told(
         if notes.identity is not None:
             attributes["fleetprompt.tenant"] = notes.identity.tenant.slug
     failed = status >= 500 if status is not None else failure is not None
-    tracing.request_ended(
+    spans.request_ended(
         trace, f"{method} {route}" if route else method, started, attributes, failed=failed
     )

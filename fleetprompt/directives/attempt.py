@@ -19,7 +19,7 @@ from fleetprompt.errors import (
     OverloadedError,
     RateLimitedError,
 )
-from fleetprompt.telemetry import events, tracing
+from fleetprompt.telemetry import events, spans
 
 logger = logging.getLogger("fleetprompt.directives")
 
@@ -49,7 +49,7 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
         )
     try:
         params = kind.params.model_validate(directive.params)
-        with events.handling(kind.name), tracing.handling(context.tenant.slug, directive):
+        with events.handling(kind.name), spans.handling(context.tenant.slug, directive):
             async with asyncio.timeout(kind.timeout):
                 result = await kind.handler(context, params)
         return succeeded(kind, result)

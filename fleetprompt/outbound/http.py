@@ -40,7 +40,7 @@ from fleetprompt.outbound.target import (
     parse_target,
 )
 from fleetprompt.settings import Settings
-from fleetprompt.telemetry import events, tracing
+from fleetprompt.telemetry import events, spans
 
 __all__ = [
     "ConnectFailedError",
@@ -137,12 +137,12 @@ class OutboundClient:
         backend = PinnedBackend(target.host, self._resolver, self._allowed, not_after)
         exchange = _Exchange(target, backend, self._ssl_context)
         started = time.monotonic()
-        with _silent_libraries(), tracing.outbound(method, target.host, target.port) as span:
+        with _silent_libraries(), spans.outbound(method, target.host, target.port) as span:
             problem = await exchange.run(
                 _request(method, target, headers or {}, content), deadline_seconds, read_limit
             )
             answered = None if exchange.reply is None else exchange.reply.status
-            tracing.answered(span, answered, problem)
+            spans.answered(span, answered, problem)
         took = time.monotonic() - started
         took_ms = round(took * 1000)
         events.outbound_request(took, answered, type(problem).__name__)

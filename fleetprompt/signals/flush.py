@@ -30,7 +30,7 @@ from fleetprompt.signals.refusals import REFUSALS, explain
 from fleetprompt.signals.statements import COMPARE, REQUEST, STORE
 from fleetprompt.signals.submitted import Stored, Submitted, by_schema
 from fleetprompt.signals.wakeups import Notifier
-from fleetprompt.telemetry import events, tracing
+from fleetprompt.telemetry import events, spans, tracing
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +90,8 @@ class Flusher:
             raise
         finally:
             if tracing.on():
-                spans = [span for request in taken for span in request.spans]
-                tracing.flushed(started_ns, spans, failed=any(r.failed for r in taken))
+                linked = [span for request in taken for span in request.spans]
+                spans.flushed(started_ns, linked, failed=any(r.failed for r in taken))
         events.flushed(sum(len(r.items) for r in taken), time.perf_counter() - started)
         return connection
 

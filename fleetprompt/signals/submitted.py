@@ -10,7 +10,7 @@ import msgspec
 
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.signals.envelope import Accepted, Metadata
-from fleetprompt.telemetry import tracing
+from fleetprompt.telemetry.spans import SpanContexts, signals_submitted
 
 _metadata = msgspec.json.Decoder(Metadata)
 
@@ -32,7 +32,7 @@ class Submitted:
     items: Sequence[Accepted]
     done: asyncio.Future[list[Stored]]
     directives: list[msgspec.Raw] = field(default_factory=list)
-    spans: tracing.SpanContexts = ()
+    spans: SpanContexts = ()
 
     @property
     def failed(self) -> bool:
@@ -58,9 +58,9 @@ def by_schema(submitted: Sequence[Submitted]) -> dict[str, list[Submitted]]:
     return found
 
 
-def spans_of(items: Sequence[Accepted]) -> tracing.SpanContexts:
+def spans_of(items: Sequence[Accepted]) -> SpanContexts:
     """The spans that the signals belong to, where spans are told."""
-    return tracing.signals_submitted(
+    return signals_submitted(
         [
             (item.row.id, item.row.type, _metadata.decode(item.row.metadata).correlation_id)
             for item in items

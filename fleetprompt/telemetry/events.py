@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from fleetprompt.telemetry import tracing
+from fleetprompt.telemetry import spans
 from fleetprompt.telemetry.catalogue import (
     ATTEMPT_DURATION,
     ATTEMPTS_ENDED,
@@ -80,7 +80,7 @@ def attempt_ended(
     target = "platform" if kind is None else kind.target
     error_kind = settlement.error_kind
     RECORDER.add(ATTEMPTS_ENDED, (directive.type, target, settlement.state, error_kind or "none"))
-    tracing.attempt_ended(tenant, directive, settlement.state, error_kind)
+    spans.attempt_ended(tenant, directive, settlement.state, error_kind)
 
 
 def stale_reports(number: int) -> None:

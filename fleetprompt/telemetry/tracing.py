@@ -1,10 +1,9 @@
-"""Spans: what a correlation id went through, over all processes, as one trace.
+"""Tracing: how a span gets its ids and its place, and whether spans are made at all.
 
-The trace id is derived from the correlation id (the first 16 bytes of its SHA-256), a signal's and an
-attempt's span id from their own ids. So every process puts its spans into the right trace and can
-link to a cause without any context travelling in rows; and a sampler that goes by the trace id
-keeps or drops a correlation as a whole. Attributes follow OpenTelemetry's conventions for messaging
-and HTTP; neither params nor payloads, addresses' paths nor messages of errors are among them.
+A trace id is derived from a correlation id (the first 16 bytes of its SHA-256), a span id from the id of
+what the span is about. So every process puts its spans into the right trace and can link to a cause
+without any context travelling in rows; and a sampler that goes by the trace id keeps or drops a
+correlation as a whole. Which spans the product makes stands in ``spans``.
 
 Nothing of OpenTelemetry is imported, and no object made, unless ``start`` found an endpoint.
 """
@@ -17,22 +16,16 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import randbits
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Literal
-from uuid import UUID
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, Tracer
 
-    from fleetprompt.directives.leases import ClaimedDirective
-
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 Kind = Literal["INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"]
 Attributes = Mapping[str, str | int | float | bool]
-
-_MOST_LINKS = 128  # the least that OpenTelemetry's implementations keep
-_SYSTEM = "fleetprompt"
 
 # Ids of the next span that is begun, None where any will do.
 NEXT_IDS: ContextVar[tuple[int | None, int | None]] = ContextVar("next_ids", default=(None, None))
@@ -60,8 +53,6 @@ class RequestTrace:
             )
         return self.trace_id
 
-
-SpanContexts = Sequence["SpanContext"]
 
 REQUEST: ContextVar[RequestTrace | None] = ContextVar("request_trace", default=None)
 
@@ -130,162 +121,8 @@ def span(
     if not on():
         yield None
         return
-    with _current(_begin(name, kind, attributes or {})) as made:
+    with current(begin(name, kind, attributes or {})) as made:
         yield made
-
-
-def request_ended(
-    request: RequestTrace, name: str, started_ns: int, attributes: Attributes, *, failed: bool
-) -> None:
-    """Make the span of an HTTP request, once it is known where it belongs."""
-    made = _begin(
-        name,
-        "SERVER",
-        attributes,
-        ids=(request.belongs_to(()), request.span_id),
-        parent=request.caller,
-        start_ns=started_ns,
-    )
-    _end(made, failed=failed)
-
-
-def signals_submitted(items: Sequence[tuple[UUID, str, str | None]]) -> SpanContexts:
-    """Spans of signals that were taken in, for a flush to link to: ``(id, type, correlation id)`` each.
-
-    A signal without a correlation id is its own, as it is on the timeline.
-    """
-    correlations = [correlation_id or str(id_) for id_, _, correlation_id in items]
-    request = REQUEST.get()
-    if request is not None:
-        request.belongs_to(correlations)
-    made = []
-    for (id_, type_, _), correlation_id in zip(items, correlations, strict=True):
-        trace_id = trace_id_of(correlation_id)
-        same = request is not None and request.trace_id == trace_id
-        outer = [] if request is None else [_context_of(request.trace_id or 1, request.span_id)]
-        one = _begin(
-            f"create {type_}",
-            "PRODUCER",
-            {
-                "messaging.system": _SYSTEM,
-                "messaging.operation.type": "create",
-                "messaging.operation.name": "create",
-                "messaging.destination.name": "signals",
-                "messaging.message.id": str(id_),
-                "messaging.message.conversation_id": correlation_id,
-                "fleetprompt.signal.type": type_,
-            },
-            ids=(trace_id, span_id_of(id_)),
-            parent=outer[0] if same else None,
-            links=() if same else outer,
-        )
-        made.append(one.get_span_context())
-        one.end()
-    return made
-
-
-def flushed(started_ns: int, signals: SpanContexts, *, failed: bool) -> None:
-    """The span of one group commit, which belongs to no correlation alone and is linked to its signals."""
-    made = _begin(
-        "flush signals",
-        "CLIENT",
-        {
-            "db.system.name": "postgresql",
-            "messaging.system": _SYSTEM,
-            "messaging.operation.type": "send",
-            "messaging.operation.name": "flush",
-            "messaging.destination.name": "signals",
-            "messaging.batch.message_count": len(signals),
-        },
-        ids=(randbits(128) or 1, None),
-        links=signals[:_MOST_LINKS],
-        start_ns=started_ns,
-    )
-    _end(made, failed=failed)
-
-
-@contextmanager
-def handling(tenant: str, directive: "ClaimedDirective") -> "Iterator[Span | None]":
-    """The span of a directive's handler, within that of its attempt."""
-    if not on():
-        yield None
-        return
-    made = _begin(
-        f"handle {directive.type}",
-        "INTERNAL",
-        {"fleetprompt.tenant": tenant, "fleetprompt.directive.type": directive.type},
-        parent=_attempt_of(directive),
-    )
-    with _current(made):
-        yield made
-
-
-@contextmanager
-def outbound(method: str, host: str, port: int) -> "Iterator[Span | None]":
-    """The span of one request to somebody else; of the address, whose path may be a secret, the host only."""
-    if not on():
-        yield None
-        return
-    attributes: dict[str, str | int] = {
-        "http.request.method": method,
-        "server.address": host,
-        "server.port": port,
-    }
-    with _current(_begin(method, "CLIENT", attributes)) as made:
-        yield made
-
-
-def answered(made: "Span | None", status: int | None, problem: Exception | None) -> None:
-    """Note on an outbound request's span how it went."""
-    if made is None:
-        return
-    from opentelemetry.trace import StatusCode
-
-    if status is not None:
-        made.set_attribute("http.response.status_code", status)
-    if status is None or status >= 400:
-        made.set_attribute(
-            "error.type", type(problem).__qualname__ if status is None else str(status)
-        )
-        made.set_status(StatusCode.ERROR)
-
-
-def attempt_ended(
-    tenant: str, directive: "ClaimedDirective", state: str, error_kind: str | None
-) -> None:
-    """The span of an attempt, from its claim to its end, linked to what caused the directive.
-
-    A connector's begins when the directive was due: when it was fetched is not told at its end.
-    """
-    if not on():
-        return
-    attempt, links = _attempt_of(directive), []
-    if directive.causation_id is not None:
-        cause = directive.causation_id.rpartition(":")[2]
-        links.append(_context_of(attempt.trace_id, span_id_of(cause)))
-    attributes: dict[str, str | int] = {
-        "messaging.system": _SYSTEM,
-        "messaging.operation.type": "process",
-        "messaging.operation.name": "attempt",
-        "messaging.destination.name": "directives",
-        "messaging.message.id": str(directive.id),
-        "messaging.message.conversation_id": directive.correlation_id or str(directive.id),
-        "fleetprompt.tenant": tenant,
-        "fleetprompt.directive.type": directive.type,
-        "fleetprompt.directive.attempt": directive.attempt,
-        "fleetprompt.directive.state": state,
-    }
-    if error_kind is not None:
-        attributes["error.type"] = error_kind
-    made = _begin(
-        f"attempt {directive.type}",
-        "CONSUMER",
-        attributes,
-        ids=(attempt.trace_id, attempt.span_id),
-        links=links,
-        start_ns=int(directive.claimed_at.timestamp() * 1e9),
-    )
-    _end(made, failed=state in ("failed", "unknown"))
 
 
 def caller_of(traceparent: str) -> "SpanContext | None":
@@ -298,12 +135,8 @@ def caller_of(traceparent: str) -> "SpanContext | None":
     return found if found.is_valid else None
 
 
-def _attempt_of(directive: "ClaimedDirective") -> "SpanContext":
-    correlation_id = directive.correlation_id or str(directive.id)
-    return _context_of(trace_id_of(correlation_id), span_id_of(directive.id, directive.attempt))
-
-
-def _context_of(trace_id: int, span_id: int) -> "SpanContext":
+def context_of(trace_id: int, span_id: int) -> "SpanContext":
+    """What a span needs to know of another one that it is within or linked to."""
     from opentelemetry.trace import SpanContext, TraceFlags
 
     return SpanContext(
@@ -311,13 +144,7 @@ def _context_of(trace_id: int, span_id: int) -> "SpanContext":
     )
 
 
-def _nowhere() -> "Context":
-    from opentelemetry.context import Context
-
-    return Context()
-
-
-def _begin(
+def begin(
     name: str,
     kind: Kind,
     attributes: Attributes,
@@ -327,7 +154,11 @@ def _begin(
     links: "Sequence[SpanContext]" = (),
     start_ns: int | None = None,
 ) -> "Span":
-    """A new span: within ``parent``; else with ``ids`` at the top of its trace; else within the current."""
+    """A new span: within ``parent``; else with ``ids`` at the top of its trace; else within the current.
+
+    ``ids`` are those of its trace and its own; ``start_ns`` is when it began, since the epoch. Only where
+    ``on`` says so.
+    """
     from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, set_span_in_context
 
     assert _tracer is not None  # noqa: S101 - callers ask ``on`` first
@@ -353,7 +184,8 @@ def _begin(
         NEXT_IDS.reset(token)
 
 
-def _end(made: "Span", *, failed: bool) -> None:
+def end(made: "Span", *, failed: bool) -> None:
+    """End it, as an error or as neither good nor bad."""
     from opentelemetry.trace import StatusCode
 
     if failed:
@@ -362,8 +194,11 @@ def _end(made: "Span", *, failed: bool) -> None:
 
 
 @contextmanager
-def _current(made: "Span") -> "Iterator[Any]":
-    """Make it the current span; an error is told by its class alone, since its words may hold anything."""
+def current(made: "Span") -> "Iterator[Span]":
+    """Make it the current span, which ends with the block.
+
+    An error is told by its class alone, since its words may hold anything.
+    """
     from opentelemetry.trace import StatusCode, use_span
 
     failed = False
@@ -378,3 +213,9 @@ def _current(made: "Span") -> "Iterator[Any]":
         if failed:
             made.set_status(StatusCode.ERROR)
         made.end()
+
+
+def _nowhere() -> "Context":
+    from opentelemetry.context import Context
+
+    return Context()
