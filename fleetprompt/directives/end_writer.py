@@ -50,7 +50,7 @@ class OwnEnd:
         settlement = succeeded(self.types[self.directive.type], result)
         if settlement.state != "succeeded":
             return
-        self.release(self.directive.id)
+        self.release(self.directive.lease_token)
         if await settle_many(session, [(self.directive, settlement)], owner=self.owner):
             end = AttemptEnd(self.directive, settlement, self.execution)
             await record_ends(session, self.tenant, [end], self.types)
@@ -109,14 +109,15 @@ class EndWriter:
             ids = [str(end.directive.id) for end, _ in waiting]
             logger.exception("attempts' ends could not be written", extra={"directive_ids": ids})
         for end, written in waiting:
-            if end.directive.id not in held:
+            counts = end.directive.lease_token in held
+            if not counts:
                 logger.warning(
                     "the end of attempt %d of directive %s does not count",
                     end.directive.attempt,
                     end.directive.id,
                 )
             if not written.done():
-                written.set_result(end.directive.id in held)
+                written.set_result(counts)
 
     async def _commit(self, tenant: Tenant, ends: Sequence[AttemptEnd]) -> set[UUID]:
         give_up_at = time.monotonic() + self._patience_seconds
@@ -126,7 +127,7 @@ class EndWriter:
                     held = await settle_many(
                         session, [(e.directive, e.settlement) for e in ends], owner=self._owner
                     )
-                    kept = [e for e in ends if e.directive.id in held]
+                    kept = [e for e in ends if e.directive.lease_token in held]
                     await record_ends(session, tenant, kept, self._types)
             except _AWAY as error:
                 if time.monotonic() >= give_up_at:

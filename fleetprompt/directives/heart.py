@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heart:
-    """Renews the leases it holds three times a lease; ``on_lost`` runs on the opener's loop.
+    """Renews the leases it holds three times a lease; ``on_lost`` gets a token on the opener's loop.
 
     Within ``announcing`` it also tells that a worker is alive. A process that is stopped or cut off from
     the database beats no more: its leases run out and others take the work, which is what a lease is for.
@@ -48,6 +48,7 @@ class Heart:
         self._lease_seconds = lease_seconds
         self._on_lost = on_lost
         self._announced: str | None = None
+        # By token: after an outage a worker may hold two leases of one directive, a lost and a new one.
         self._leases: dict[UUID, tuple[str, UUID]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -57,12 +58,12 @@ class Heart:
     def hold(self, schema: str, directive_id: UUID, lease_token: UUID) -> None:
         """Keep this lease alive from now on."""
         with self._lock:
-            self._leases[directive_id] = (schema, lease_token)
+            self._leases[lease_token] = (schema, directive_id)
 
-    def release(self, directive_id: UUID) -> None:
+    def release(self, lease_token: UUID) -> None:
         """Let this lease be; the attempt has ended."""
         with self._lock:
-            self._leases.pop(directive_id, None)
+            self._leases.pop(lease_token, None)
 
     @contextmanager
     def announcing(self, owner: str) -> Iterator[None]:
@@ -127,20 +128,20 @@ class Heart:
                 logger.warning("leases were not renewed: %s", type(error).__name__)
                 events.heartbeat_failed()
                 continue
-            self._tell(directive_id for directive_id, _ in leases if directive_id not in kept)
+            self._tell(token for _, token in leases if token not in kept)
 
     def _by_schema(self) -> dict[str, list[tuple[UUID, UUID]]]:
         grouped: dict[str, list[tuple[UUID, UUID]]] = {}
         with self._lock:
-            for directive_id, (schema, token) in self._leases.items():
+            for token, (schema, directive_id) in self._leases.items():
                 grouped.setdefault(schema, []).append((directive_id, token))
         return grouped
 
     def _tell(self, lost: Iterable[UUID]) -> None:
-        for directive_id in lost:
+        for token in lost:
             with self._lock:
-                held = self._leases.pop(directive_id, None)
+                held = self._leases.pop(token, None)
             # One that was released meanwhile has ended, and was not lost.
             if held is not None and self._home is not None:
                 events.lease_lost()
-                self._home.call_soon_threadsafe(self._on_lost, directive_id)
+                self._home.call_soon_threadsafe(self._on_lost, token)

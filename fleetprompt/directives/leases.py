@@ -73,9 +73,9 @@ class Settlement:
 async def heartbeat(
     session: AsyncSession, leases: Sequence[tuple[UUID, UUID]], *, lease_seconds: float
 ) -> set[UUID]:
-    """Renew the leases ``(directive id, lease token)``; the ids whose lease still holds.
+    """Renew the leases ``(directive id, lease token)``; the tokens of those that still hold.
 
-    An id that is missing from the answer was cancelled, or given to another attempt.
+    Of a token that is missing from the answer, the directive was cancelled or given to another attempt.
     """
     rows = await session.execute(
         _HEARTBEAT,
@@ -85,7 +85,7 @@ async def heartbeat(
             "seconds": lease_seconds,
         },
     )
-    return {row.id for row in rows}
+    return {row.lease_token for row in rows}
 
 
 # Rows are locked in one order, everywhere where there are several: two that each wait for the other's
@@ -98,7 +98,7 @@ _HEARTBEAT = text(
       WHERE d.state = 'running' ORDER BY d.id FOR UPDATE OF d
     )
     UPDATE directives d SET lease_expires_at = now() + make_interval(secs => :seconds)
-    FROM held WHERE d.id = held.id RETURNING d.id
+    FROM held WHERE d.id = held.id RETURNING d.lease_token
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())), bindparam("tokens", type_=ARRAY(Uuid())))
 
@@ -110,7 +110,7 @@ _SETTLE = text(
         id uuid, attempt bigint, lease_token uuid, state text, result jsonb, error_kind text,
         error_message text, retry_in double precision)
     ), held AS (
-      SELECT d.id FROM directives d JOIN ends e USING (id, attempt, lease_token)
+      SELECT d.id, d.lease_token FROM directives d JOIN ends e USING (id, attempt, lease_token)
       WHERE d.state = 'running' ORDER BY d.id FOR UPDATE OF d
     )
     UPDATE directives d SET
@@ -120,7 +120,7 @@ _SETTLE = text(
         available_at = CASE WHEN e.state = 'pending'
             THEN now() + make_interval(secs => coalesce(e.retry_in, 0)) ELSE d.available_at END,
         finished_at = CASE WHEN e.state <> 'pending' THEN clock_timestamp() END
-    FROM ends e JOIN held h USING (id) WHERE d.id = e.id RETURNING d.id
+    FROM ends e JOIN held h USING (id, lease_token) WHERE d.id = e.id RETURNING e.lease_token
     """
 )
 
@@ -128,7 +128,7 @@ _SETTLE = text(
 async def settle_many(
     session: AsyncSession, ends: Sequence[tuple[ClaimedDirective, Settlement]], *, owner: str
 ) -> set[UUID]:
-    """End attempts; the ids of those that still held their lease. Of the others nothing is written."""
+    """End attempts; the tokens of the leases that still held. Of the other attempts nothing is written."""
     rows = [
         {
             "id": str(held.id),
@@ -143,7 +143,7 @@ async def settle_many(
         for held, settlement in ends
     ]
     found = await session.execute(_SETTLE, {"ends": json.dumps(rows), "owner": owner})
-    still_held = {row.id for row in found}
+    still_held = {row.lease_token for row in found}
     events.stale_reports(len(ends) - len(still_held))
     return still_held
 

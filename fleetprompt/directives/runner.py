@@ -300,7 +300,7 @@ class DirectiveRunner:
         self, tenant: Tenant, directive: ClaimedDirective, execution: RunningExecution
     ) -> DirectiveOutcome:
         started = time.monotonic()
-        kind = self.types.get(directive.type)
+        kind, token = self.types.get(directive.type), directive.lease_token
         own = OwnEnd(tenant, directive, execution, self.types, self.owner, self._heart.release)
         context = HandlerContext(
             tenant=tenant,
@@ -316,7 +316,7 @@ class DirectiveRunner:
         try:
             async with self._slots:
                 work = asyncio.create_task(run_handler(kind, context))
-                self._handlers[directive.id] = work
+                self._handlers[token] = work
                 await asyncio.wait({work})
             settlement = _LOST if work.cancelled() else work.result()
             if settlement.state == "succeeded" and own.settlement is not None:
@@ -325,16 +325,16 @@ class DirectiveRunner:
                 end = AttemptEnd(directive, settlement, execution)
                 settlement = settlement if await self._ends.write(tenant, end) else _LOST
         finally:
-            self._heart.release(directive.id)
-            if (handler := self._handlers.pop(directive.id, None)) and not handler.done():
+            self._heart.release(token)
+            if (handler := self._handlers.pop(token, None)) and not handler.done():
                 handler.cancel()
                 await asyncio.wait({handler})
         took = time.monotonic() - started
         return tell(tenant, directive, settlement, execution, took)
 
-    def _stop_lost(self, directive_id: UUID) -> None:
+    def _stop_lost(self, lease_token: UUID) -> None:
         """The directive was cancelled or given to another attempt: stop this one."""
-        if (handler := self._handlers.get(directive_id)) is not None:
+        if (handler := self._handlers.get(lease_token)) is not None:
             handler.cancel()
 
     async def _tenant(self, schema: str) -> Tenant | None:

@@ -216,7 +216,7 @@ class World:
         }
         async with self.database.tenant(self.tenant.schema) as session:
             kept = await heartbeat(session, list(mine.values()), lease_seconds=LEASE_SECONDS)
-        return frozenset(attempt.key for attempt in mine if self.ids[attempt.key] in kept)
+        return frozenset(attempt.key for attempt, (_, token) in mine.items() if token in kept)
 
     async def settle(self, attempt: Attempt, end: str) -> str:
         held, execution_id = self.held[attempt]

@@ -14,6 +14,8 @@ from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives import due, leases, service
 from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.end_writer import EndWriter
+from fleetprompt.directives.ending import AttemptEnd
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.leases import Settlement
@@ -31,6 +33,7 @@ from fleetprompt.directives.types import (
 from fleetprompt.directives.wake import notify_directives
 from fleetprompt.errors import NotFoundError, StaleLeaseError
 from fleetprompt.executions import service as executions
+from fleetprompt.executions.running import RunningExecution
 from fleetprompt.ids import new_id
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, delete_tenant
@@ -211,13 +214,80 @@ async def test_an_attempt_that_lost_its_lease_cannot_finish_the_next_one(
         lost = [(zombie.id, zombie.lease_token)]
         assert await leases.heartbeat(session, lost, lease_seconds=45) == set()
         held = [(current.id, current.lease_token)]
-        assert await leases.heartbeat(session, held, lease_seconds=45) == {current.id}
+        assert await leases.heartbeat(session, held, lease_seconds=45) == {current.lease_token}
         await leases.settle(session, current, Settlement("succeeded", {"by": 2}), owner="current")
     directive = await read(database, tenant, directive_id)
     assert (directive.state, directive.result) == ("succeeded", {"by": 2})
     assert await states(database, tenant, directive_id) == [
         "requested", "pending", "running", "pending", "running", "succeeded",
     ]  # fmt: skip
+
+
+async def test_of_two_attempts_in_one_commit_only_the_one_with_the_lease_ends_the_directive(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    """Trap T12, within one worker that took its own directive again: neither order confuses them."""
+    known = types(nothing)
+    for stale_first in (True, False):
+        directive_id = await ask(database, tenant, known)
+        (stale,) = (await claim_as(database, tenant, directive_id, "worker-1", lease=0)).claimed
+        taken = await claim_as(database, tenant, directive_id, "worker-1")
+        (current,) = taken.claimed
+        running = RunningExecution(database, tenant.schema, taken.executions[directive_id])
+        ends = [
+            AttemptEnd(stale, Settlement("failed", None, "auth", "stale"), running),
+            AttemptEnd(current, Settlement("succeeded", {"by": 2}), running),
+        ]
+        async with database.tenant(tenant.schema) as session:
+            leased = [(stale.id, stale.lease_token), (current.id, current.lease_token)]
+            kept = await leases.heartbeat(session, leased, lease_seconds=45)
+        assert kept == {current.lease_token}
+        writer = EndWriter(database, known, owner="worker-1", patience_seconds=10)
+        ordered = ends if stale_first else ends[::-1]
+        written = await asyncio.gather(*(writer.write(tenant, end) for end in ordered))
+        assert written == [end is ends[1] for end in ordered]
+        directive = await read(database, tenant, directive_id)
+        assert (directive.state, directive.result) == ("succeeded", {"by": 2})
+        async with database.tenant(tenant.schema) as session:
+            lines = [one.message for one in await executions.logs(session, running.id)]
+        assert [line for line in lines if "stale" in line] == []
+
+
+async def test_a_worker_that_takes_its_own_lost_directive_again_finishes_it(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    """After an outage longer than a lease: the old attempt's end must not stop the new attempt."""
+    begun: asyncio.Queue[int] = asyncio.Queue()
+    may_end = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    async def work(context: HandlerContext, params: DirectiveParams) -> dict[str, Any]:
+        begun.put_nowait(context.directive.attempt)
+        await may_end[context.directive.attempt].wait()
+        return {"by": context.directive.attempt}
+
+    known = types(work)
+    directive_id = await ask(database, tenant, known)
+    first_ended = asyncio.Event()
+
+    def ended(outcome: DirectiveOutcome) -> None:
+        if outcome.attempt == 1:
+            first_ended.set()
+
+    async with runner(database, settings, known) as one:
+        draining = asyncio.create_task(one.drain(on_done=ended))
+        assert await asyncio.wait_for(begun.get(), 10) == 1
+        async with database.tenant(tenant.schema) as session:
+            await session.execute(
+                text("UPDATE directives SET lease_expires_at = now() - interval '1 second'")
+            )
+        assert await asyncio.wait_for(begun.get(), 10) == 2
+        may_end[1].set()
+        await asyncio.wait_for(first_ended.wait(), 10)
+        may_end[2].set()
+        outcomes = await asyncio.wait_for(draining, 10)
+    assert [(o.attempt, o.state) for o in outcomes] == [(1, "lost"), (2, "succeeded")]
+    directive = await read(database, tenant, directive_id)
+    assert (directive.state, directive.result) == ("succeeded", {"by": 2})
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "lost"])
