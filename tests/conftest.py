@@ -1,4 +1,4 @@
-"""What every test may use: a real PostgreSQL of its own a worker, a migrated platform, tenants."""
+"""What every test may use: a real PostgreSQL of its own a worker, a platform, tenants, others' servers."""
 
 import base64
 import os
@@ -14,6 +14,9 @@ from fleetprompt.ids import new_id
 from fleetprompt.runtime.embedded import EmbeddedPostgres
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant, create_tenant
+from tests.doubles.gmail import Gmail, running_gmail
+from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.doubles.smtp import MailServer, running_smtp
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,6 +78,27 @@ async def owner(settings: Settings) -> AsyncIterator[Database]:
     """The owner's login, which sees everything: for looking, never for doing."""
     async with Database.owner(settings) as found:
         yield found
+
+
+@pytest.fixture
+def mattermost() -> Iterator[RunningMattermost]:
+    """A Mattermost of this test's own."""
+    with running_mattermost() as running:
+        yield running
+
+
+@pytest.fixture
+def smtp() -> Iterator[MailServer]:
+    """A mail server of this test's own, which asks for neither login nor TLS."""
+    with running_smtp() as running:
+        yield running
+
+
+@pytest.fixture
+def gmail() -> Iterator[Gmail]:
+    """A Gmail of this test's own."""
+    with running_gmail() as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The test e-mail over HTTP: to active admins alone, and not often."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -10,16 +8,10 @@ from fleetprompt.tenants import members
 from fleetprompt.tenants.keys import Role
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import Keys, problem_id
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.smtp import MailServer
 from tests.packages.installed import Platform
 
 PATH = "/api/v1/digest/test-email"
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

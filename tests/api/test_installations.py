@@ -11,15 +11,8 @@ from sqlalchemy import text
 from fleetprompt.db.engine import Database
 from fleetprompt.tenants.service import Tenant
 from tests.api.support import DIGEST, Keys, calling, problem_id, signal
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.doubles.mattermost import RunningMattermost
 from tests.packages.installed import Platform
-
-
-@pytest.fixture
-def mattermost() -> Any:
-    """A Mattermost stand-in on a port of its own."""
-    with running_mattermost() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,13 +18,6 @@ from tests.doubles.mattermost import RunningMattermost, running_mattermost
 from tests.packages.installed import Platform, connected
 
 DIGEST = dg.AssetKey("daily_digest")
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    """A Mattermost of this test's own."""
-    with running_mattermost() as running:
-        yield running
 
 
 def _install(bench: Bench, mattermost: RunningMattermost) -> tuple[Tenant, ScheduleSlot]:

@@ -1,6 +1,5 @@
 """Notices of approvals: asked for where an approval opens, posted once, and only while it waits."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,14 +32,8 @@ from fleetprompt.packages.models import Installation
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from tests.directives.approving import Office
-from tests.doubles.mattermost import Post, RunningMattermost, running_mattermost
+from tests.doubles.mattermost import Post, RunningMattermost
 from tests.packages.installed import ADMIN, Platform, connected
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    with running_mattermost() as running:
-        yield running
 
 
 @dataclass

@@ -5,7 +5,6 @@ import datetime as dt
 import json
 import logging
 import time
-from collections.abc import Iterator
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -18,8 +17,8 @@ from fleetprompt.outbound.outcome import Outcome
 from fleetprompt.outbound.transports.gmail import Earlier, MailWay, check_gmail, unseal_gmail
 from fleetprompt.outbound.transports.smtp import Audience, Letter, unseal_smtp
 from fleetprompt.settings import Settings
-from tests.doubles.gmail import ACCOUNT, CANARY, Fault, Gmail, api_error, running_gmail, token_error
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.gmail import ACCOUNT, CANARY, Fault, Gmail, api_error, token_error
+from tests.doubles.smtp import MailServer
 
 SETTINGS = Settings(allowed_private_networks=(IPv4Network("127.0.0.0/8"),), allow_plain_http=True)
 SENDER = "ada@fund.example"
@@ -28,16 +27,10 @@ LETTER = Letter("0f" * 16, "Acme", "text", "<p>text</p>", dt.datetime(2026, 3, 8
 
 
 @pytest.fixture
-def gmail() -> Iterator[Gmail]:
-    with running_gmail() as running:
-        running.users.add(SENDER)
-        yield running
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
+def gmail(gmail: Gmail) -> Gmail:
+    """Gmail, where the sender has a mailbox."""
+    gmail.users.add(SENDER)
+    return gmail
 
 
 class Admins:

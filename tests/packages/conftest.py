@@ -1,21 +1,11 @@
-"""The digest's surroundings: a Mattermost stand-in and a tenant's platform."""
-
-from collections.abc import Iterator
+"""The digest's surroundings: a tenant's platform."""
 
 import pytest
 
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
 from tests.packages.installed import Platform
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    """A Mattermost of this test's own."""
-    with running_mattermost() as running:
-        yield running
 
 
 @pytest.fixture

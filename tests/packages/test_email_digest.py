@@ -1,6 +1,5 @@
 """The e-mail digest from its slot to the admins' mailboxes: who, what, once."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -15,22 +14,10 @@ from fleetprompt.packages.scheduling import request_slots
 from fleetprompt.schedules import slots as schedule_slots
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.doubles.gmail import CANARY, Fault, Gmail, api_error, running_gmail, token_error
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.gmail import CANARY, Fault, Gmail, api_error, token_error
+from tests.doubles.smtp import MailServer
 from tests.packages.email_installed import Mailing
 from tests.packages.installed import ADMIN
-
-
-@pytest.fixture
-def gmail() -> Iterator[Gmail]:
-    with running_gmail() as running:
-        yield running
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

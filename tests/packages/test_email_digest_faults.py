@@ -1,7 +1,6 @@
 """Killed at any await of the sending, the e-mail digest is mailed at most once, and the ledger says so."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +21,9 @@ from fleetprompt.packages.email_daily_digest.record import Sending
 from fleetprompt.packages.models import Installation
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.doubles.gmail import Fault, Gmail, running_gmail
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.gmail import Fault, Gmail
+from tests.doubles.smtp import MailServer
 from tests.packages.email_installed import Mailing
-
-
-@pytest.fixture
-def gmail() -> Iterator[Gmail]:
-    with running_gmail() as running:
-        yield running
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The chat as a package: its settings, its test, its end, and replays that ask for nothing twice."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -18,18 +17,12 @@ from fleetprompt.webchat import escalation
 from fleetprompt.webchat.inbox import get_conversation
 from fleetprompt.webchat.tenant_settings import ChatSettings
 from tests.doubles.mattermost import RunningMattermost
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.smtp import MailServer
 from tests.packages.chat_installed import SLUG, TEAM, Chat
 from tests.packages.installed import ADMIN
 from tests.webchat.visiting import look_up
 
 MEMBER = Actor("user:ben", "member")
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

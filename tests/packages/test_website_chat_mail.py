@@ -1,6 +1,5 @@
 """Conversations mailed to the team: once by a mail server, and once by a connector."""
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,14 +14,8 @@ from fleetprompt.outbound.ledger import Intent
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from fleetprompt.webchat.escalation import ESCALATE_TO_EMAIL
-from tests.doubles.smtp import MailServer, running_smtp
+from tests.doubles.smtp import MailServer
 from tests.packages.chat_installed import TEAM, Chat
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

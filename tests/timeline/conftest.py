@@ -1,21 +1,11 @@
 """The digest's surroundings serve the timeline as well: it is the whole path that leaves a trail."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from fleetprompt.db.engine import Database
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
 from tests.packages.installed import Platform
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    """A Mattermost of this test's own."""
-    with running_mattermost() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """An escalation that failed or may not have arrived is settled by a person, in the inbox and over HTTP."""
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,24 +12,12 @@ from fleetprompt.tenants.service import Tenant
 from tests.api.console.support import at_console, hidden_field, person
 from tests.api.console.test_inbox import INBOX
 from tests.api.support import Keys, calling, problem_id
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.doubles.mattermost import RunningMattermost
 from tests.doubles.smtp import MailServer, running_smtp
 from tests.packages.chat_installed import TEAM, Chat
 from tests.webchat.visiting import Visitor
 
 API = "/api/v1/webchat/conversations"
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    with running_mattermost() as running:
-        yield running
-
-
-@pytest.fixture
-def smtp() -> Iterator[MailServer]:
-    with running_smtp() as running:
-        yield running
 
 
 @pytest.fixture

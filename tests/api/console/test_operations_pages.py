@@ -1,8 +1,5 @@
 """Packages, executions, signals: what their pages find, and the ways out of trouble."""
 
-from collections.abc import Iterator
-
-import pytest
 from fastapi import FastAPI
 
 from fleetprompt.clock import system_clock
@@ -14,14 +11,8 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 from tests.api.console.support import at_console, converse, furnish, links_of, person
 from tests.api.support import Keys
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.doubles.mattermost import RunningMattermost
 from tests.packages.installed import Platform, connected
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    with running_mattermost() as running:
-        yield running
 
 
 async def test_signals_executions_and_directives_are_found_by_what_they_are(

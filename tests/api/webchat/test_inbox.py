@@ -1,7 +1,7 @@
 """The team's side: sites by directive, replies, closing, escalation to Mattermost, each once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -17,17 +17,11 @@ from tests.api.support import Keys, calling, problem_id
 from tests.api.webchat.test_access import forget_sites
 from tests.api.webchat.test_messages import signals_of
 from tests.api.webchat.widget import ORIGIN, Widget, make_site
-from tests.doubles.mattermost import RunningMattermost, running_mattermost
+from tests.doubles.mattermost import RunningMattermost
 from tests.doubles.mattermost.text import Mentions
 from tests.packages.installed import Platform, connected
 
 INBOX = "/api/v1/webchat/conversations"
-
-
-@pytest.fixture
-def mattermost() -> Iterator[RunningMattermost]:
-    with running_mattermost() as running:
-        yield running
 
 
 @pytest.fixture
