@@ -50,8 +50,12 @@ GATHER = text(
         (SELECT * FROM executions WHERE directive_id = a.id LIMIT :scan) AS e
     ),
     sent AS MATERIALIZED (
-      SELECT id, created_at, sending_at, settled_at, state, correlation_id
-      FROM outbound_messages WHERE correlation_id = ANY(:chains) LIMIT :scan
+      (SELECT id, created_at, sending_at, settled_at, state, correlation_id
+       FROM outbound_messages WHERE correlation_id = ANY(:chains) LIMIT :scan)
+      UNION
+      SELECT m.id, m.created_at, m.sending_at, m.settled_at, m.state, m.correlation_id
+      FROM ran r CROSS JOIN LATERAL
+        (SELECT * FROM outbound_messages WHERE execution_id = r.id LIMIT :scan) AS m
     ),
     moments AS (
       (SELECT 0 AS rank, 'signal' AS kind, id, CAST(NULL AS bigint) AS line, occurred_at AS at,

@@ -11,6 +11,7 @@ from fleetprompt.directives.models import Directive
 from fleetprompt.errors import NotFoundError
 from fleetprompt.executions import service as executions
 from fleetprompt.ids import new_id
+from fleetprompt.outbound import ledger
 from fleetprompt.signals.emit import NewSignal, emit
 from fleetprompt.timeline.schemas import Timeline
 from fleetprompt.timeline.service import DEPTH, MOST_CHAINS, what_happened
@@ -135,6 +136,15 @@ async def test_what_has_no_correlation_id_is_followed_by_its_own(platform: Platf
     async with platform.database.tenant(platform.tenant.schema) as session:
         run = await executions.create(session, "test.act", directive_id=middle)
         await executions.log(session, run.id, "info", "at work")
+        intent = ledger.Intent(
+            dedupe_key="lone:1",
+            provider="mattermost",
+            destination="#ops",
+            content_sha256="0" * 64,
+            directive_id=middle,
+            execution_id=run.id,
+        )
+        await ledger.plan_and_claim(session, intent)
     last = await told(platform, 1, causation_id=f"execution:{run.id}", correlation_id="last:1")
     timeline = await asked(platform, str(middle))
     assert timeline.correlation_id is None
@@ -142,6 +152,8 @@ async def test_what_has_no_correlation_id_is_followed_by_its_own(platform: Platf
     assert {str(cause), str(last)} <= set(ids(timeline, "signal"))
     assert set(ids(timeline, "execution")) == {str(run.id)}
     assert [entry.title for entry in timeline.entries if entry.kind == "log"] == ["at work"]
+    titles = [entry.title for entry in timeline.entries if entry.kind == "message"]
+    assert titles == ["mattermost to #ops: planned"]
 
 
 async def test_a_ring_of_causes_ends(platform: Platform) -> None:
