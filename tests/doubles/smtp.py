@@ -112,6 +112,7 @@ def running_smtp(
     starttls: ssl.SSLContext | None = None,
     tls: ssl.SSLContext | None = None,
     login: bool = False,
+    international: bool = True,
 ) -> Iterator[MailServer]:
     """A stand-in on a free port of 127.0.0.1, in a thread of its own."""
     state = MailServer(port=free_port())
@@ -124,7 +125,7 @@ def running_smtp(
         tls_context=starttls,
         authenticator=state.authenticate if login else None,
         auth_require_tls=False,
-        enable_SMTPUTF8=True,
+        enable_SMTPUTF8=international,
         decode_data=False,
     )
     controller.start()

@@ -28,6 +28,7 @@ from fleetprompt.outbound.transports.smtp import (
     submit,
     unseal_smtp,
 )
+from fleetprompt.outbound.transports.smtp.submit import address_literal
 from fleetprompt.settings import Settings
 from tests.doubles.smtp import PASSWORD, USER, MailServer, running_smtp
 
@@ -119,6 +120,38 @@ async def test_one_refused_recipient_does_not_keep_the_others_from_theirs(
     assert outcome == Outcome("posted", message="The mail server refused 1 of 2 recipients.")
     (mail,) = server.mails
     assert mail.recipients == [ADMINS[1]]
+
+
+async def test_a_domain_outside_ascii_needs_nothing_of_the_server() -> None:
+    with running_smtp(international=False) as server:
+        assert (await send(server, "ada@bücher.example")).state == "posted"
+        outcome = await send(server, "jörg@fund.example")
+    assert (outcome.state, outcome.error_kind) == ("rejected", "validation")
+    (mail,) = server.mails
+    assert mail.recipients == ["ada@xn--bcher-kva.example"]
+    assert mail.message["To"] == "ada@xn--bcher-kva.example"
+
+
+async def test_a_person_outside_ascii_is_addressed_as_they_are_written(server: MailServer) -> None:
+    """RFC 6532: an encoded word inside an address would be another address."""
+    assert (await send(server, "jörg@fund.example")).state == "posted"
+    (mail,) = server.mails
+    assert mail.recipients == ["jörg@fund.example"]
+    assert mail.message["To"] == "jörg@fund.example"
+    assert mail.message["Subject"] == LETTER.subject
+
+
+@pytest.mark.parametrize(
+    ("ip", "name"),
+    [
+        ("192.0.2.7", "[192.0.2.7]"),
+        ("2001:db8::7", "[IPv6:2001:db8::7]"),
+        ("fe80::7%eth0", "[IPv6:fe80::7]"),
+    ],
+)
+def test_a_client_without_a_name_calls_itself_by_its_address(ip: str, name: str) -> None:
+    """RFC 5321 §4.1.3."""
+    assert address_literal(ip) == name
 
 
 async def test_all_refused_is_retryable_if_one_may_be_tried_again(server: MailServer) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, SMTPUTF8
 
 TOKEN_HEADER = "X-FleetPrompt-Token"  # noqa: S105 - a header's name
 
@@ -51,10 +51,13 @@ class Letter:
         if audience.sender is None or not audience.recipients:
             raise ValueError("a letter needs a sender and somebody who gets it")
         sender = address(audience.sender, "FleetPrompt")
-        message = EmailMessage(policy=SMTP)
+        recipients = tuple(address(one) for one in audience.recipients)
+        ascii_alone = all(one.addr_spec.isascii() for one in (sender, *recipients))
+        # No encoding stands for an address: such a letter has its headers in UTF-8 (RFC 6532).
+        message = EmailMessage(policy=SMTP if ascii_alone else SMTPUTF8)
         message["Subject"] = self.subject
         message["From"] = sender
-        message["To"] = tuple(address(one) for one in audience.recipients)
+        message["To"] = recipients
         message["Date"] = self.date
         message["Message-ID"] = f"<fleetprompt.{self.token}@{sender.domain}>"
         message[TOKEN_HEADER] = self.token

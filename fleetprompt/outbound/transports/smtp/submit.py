@@ -62,14 +62,15 @@ async def submit(
     doubtful = False
     try:
         async with asyncio.timeout(deadline_seconds), _connected(client, server) as session:
-            utf8 = not all(one.isascii() for one in (sender, *recipients))
+            mailboxes = [address(one).addr_spec for one in (sender, *recipients)]
+            utf8 = not all(one.isascii() for one in mailboxes)
             if utf8 and not session.supports_extension("smtputf8"):
                 raise _rejected("validation", "The mail server takes no address outside ASCII.")
             encoding, options = ("utf-8", ["SMTPUTF8"]) if utf8 else ("ascii", [])
             if not_after is not None and time.monotonic() > not_after:
                 raise _retryable("It took too long to reach the mail server.")
-            await session.mail(address(sender).addr_spec, options=options, encoding=encoding)
-            refused = await _recipients(session, recipients, encoding)
+            await session.mail(mailboxes[0], options=options, encoding=encoding)
+            refused = await _recipients(session, mailboxes[1:], encoding)
             doubtful = True
             await session.data(message)
     except _Ended as ended:
@@ -111,8 +112,7 @@ async def _connected(client: OutboundClient, server: SmtpServer) -> AsyncIterato
     link = await _socket(client, server)
     session = aiosmtplib.SMTP(
         hostname=server.host,
-        # RFC 5321 §4.1.4: an address literal, where the client has no name of its own.
-        local_hostname=f"[{link.getsockname()[0]}]",
+        local_hostname=address_literal(link.getsockname()[0]),
         timeout=_STEP_SECONDS,
         use_tls=server.scheme == "smtps",
         start_tls=False,
@@ -179,15 +179,20 @@ async def _socket(client: OutboundClient, server: SmtpServer) -> socket.socket:
     raise _retryable(_UNREACHABLE.format(reason=reason))
 
 
-async def _recipients(session: aiosmtplib.SMTP, recipients: Sequence[str], encoding: str) -> int:
+def address_literal(ip: str) -> str:
+    """What a client without a name of its own calls itself (RFC 5321 §4.1.3 and §4.1.4)."""
+    return f"[IPv6:{ip.partition('%')[0]}]" if ":" in ip else f"[{ip}]"
+
+
+async def _recipients(session: aiosmtplib.SMTP, mailboxes: Sequence[str], encoding: str) -> int:
     """Name each recipient; how many of them were refused. All refused ends it."""
     codes = []
-    for one in recipients:
+    for one in mailboxes:
         try:
-            await session.rcpt(address(one).addr_spec, encoding=encoding)
+            await session.rcpt(one, encoding=encoding)
         except aiosmtplib.SMTPRecipientRefused as error:
             codes.append(error.code)
-    if len(codes) == len(recipients):
+    if len(codes) == len(mailboxes):
         # One that may be tried again is enough to try again.
         raise _Ended(_by_code(min(codes), "validation", "The mail server refused every recipient."))
     return len(codes)
