@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import io
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from fleetprompt.settings import Settings
 from fleetprompt.tenants.key_service import KeyRequest, issue_key
 from fleetprompt.tenants.service import get_tenant
 from tests.e2e.dagster_pages import DagsterPages, wait
+from tests.ports import free_port
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 TENANTS = ("acme", "bay", "harbor", "northwind")
@@ -59,21 +59,14 @@ def main() -> None:
 
 
 def _settings(folder: Path) -> Settings:
-    ports = [_free_port() for _ in range(3)]
     return Settings(
         state_dir=folder,
-        api_port=ports[0],
-        dagster_port=ports[1],
-        code_server_port=ports[2],
+        api_port=free_port(),
+        dagster_port=free_port(),
+        code_server_port=free_port(),
         log_format="json",
         database_url=None,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _furnish(platform: Platform, pages: DagsterPages, today: date) -> None:
