@@ -12,7 +12,7 @@ from fleetprompt.lake.columns import SIGNALS
 from fleetprompt.lake.days import hold_day, utc_day
 from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import rows_in_day
-from fleetprompt.lake.removed import removed_signals
+from fleetprompt.lake.removed import days_given_up, removed_signals
 from fleetprompt.lake.stale import StaleDay, stale_days
 from fleetprompt.tenants.service import Tenant
 
@@ -47,10 +47,10 @@ class Difference:
 async def differences(
     database: Database, lake: LakePath, tenant: Tenant, days: Sequence[date]
 ) -> list[Difference]:
-    """The tenant's days among ``days``, consecutive, whose row counts differ; stale ones do not count.
+    """The tenant's days among ``days``, consecutive, whose row counts differ.
 
-    Days are first counted together; only one that differs is looked at again, alone, while nobody
-    may write it.
+    Stale ones do not count, nor those whose files the lake gave up when their time was over. Days are
+    first counted together; only one that differs is looked at again, alone, while nobody may write it.
     """
     start, end = utc_day(days[0])[0], utc_day(days[-1])[1]
     async with database.tenant(tenant.schema) as session:
@@ -58,9 +58,10 @@ async def differences(
         counts: dict[date, int] = {row.day: row.signals for row in rows}
         for day, signals in (await removed_signals(session, days)).items():
             counts[day] = counts.get(day, 0) + signals
+        given_up = await days_given_up(session, days)
     found = []
     for day in days:
-        if counts.get(day, 0) == (
+        if day in given_up or counts.get(day, 0) == (
             await asyncio.to_thread(rows_in_day, lake, SIGNALS, tenant.slug, day) or 0
         ):
             continue

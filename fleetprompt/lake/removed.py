@@ -15,6 +15,9 @@ _SOME = text(
     "SELECT day, signals_removed FROM lake_days WHERE day = ANY(CAST(:days AS date[]))"
     " AND file_removed_at IS NULL"
 )
+_WITHOUT_FILE = text(
+    "SELECT day FROM lake_days WHERE day = ANY(CAST(:days AS date[])) AND file_removed_at IS NOT NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +38,8 @@ async def removed_signals(session: AsyncSession, days: Sequence[date]) -> dict[d
     """How many signals of these days only the lake's files hold."""
     rows = await session.execute(_SOME, {"days": list(days)})
     return {row.day: row.signals_removed for row in rows}
+
+
+async def days_given_up(session: AsyncSession, days: Sequence[date]) -> set[date]:
+    """Those of these days whose files the lake gave up, though PostgreSQL may still hold their signals."""
+    return set(await session.scalars(_WITHOUT_FILE, {"days": list(days)}))

@@ -197,6 +197,28 @@ async def test_old_files_go_when_the_lakes_own_time_is_over(
     assert (await apply_retention(database, limited, tenant, NOW, pace)).lake_days == 1
 
 
+async def test_signals_go_in_time_too_where_the_lake_keeps_its_files_for_less_long(
+    database: Database, kept: Settings, insert: Insert, pace: Pace, tenant: Tenant
+) -> None:
+    """What the lake was told to give up does not have to be in it; nor is its lack a difference."""
+    due, young = FIRST_KEPT - timedelta(days=1), NOW.date() - timedelta(days=6)
+    for day in (due, young):
+        await insert(tenant, noon(day), many=7, inserted_at=noon(day))
+    await insert(tenant, noon(due), inserted_at=NOW - timedelta(days=1))
+    await settle(database, kept)
+    limited = kept.model_copy(update={"lake_retention_days": 5})
+
+    first = await apply_retention(database, limited, tenant, NOW - timedelta(days=1), pace)
+    assert (first.signals, first.lake_days) == (0, 1)
+    assert await differences(database, kept.lake, tenant, [due]) == []
+
+    report = await apply_retention(database, limited, tenant, NOW, pace)
+    assert (report.signals, report.lake_days, report.days_not_in_lake) == (7, 1, ())
+    assert await in_postgresql(database, tenant) == {due: 1, young: 7}
+    assert await differences(database, kept.lake, tenant, [due]) == []
+    assert await differences(database, kept.lake, tenant, [young]) == []
+
+
 @pytest.fixture
 async def writer(settings: Settings) -> AsyncIterator[SignalWriter]:
     made = SignalWriter(application_url(settings), settings)
