@@ -1,13 +1,12 @@
 """One attempt at a directive: run the handler and say what its end means."""
 
 import asyncio
-import json
 import logging
-import re
 from typing import Any
 
 from pydantic import ValidationError
 
+from fleetprompt.db.text import is_storable_json
 from fleetprompt.directives.failures import DirectiveFailed, OutcomeUnknown
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.leases import ClaimedDirective, Settlement
@@ -22,9 +21,6 @@ from fleetprompt.errors import (
 from fleetprompt.telemetry import events, spans
 
 logger = logging.getLogger("fleetprompt.directives")
-
-# PostgreSQL's jsonb takes no NUL; an even number of backslashes before it is text about one.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _KIND_OF_PROBLEM: dict[type[FleetPromptError], ErrorKind] = {
     DatabaseUnavailableError: "network",
@@ -78,13 +74,9 @@ async def run_handler(kind: AnyDirectiveType | None, context: HandlerContext) ->
 
 def succeeded(kind: AnyDirectiveType, result: dict[str, Any]) -> Settlement:
     """Success, unless PostgreSQL could not keep the result: the work is done, and is not done again."""
-    try:
-        fit = not _NUL.search(json.dumps(result, allow_nan=False))
-    except (TypeError, ValueError):
-        fit = False
-    if fit:
+    if is_storable_json(result):
         return Settlement("succeeded", result=result)
-    logger.error("the handler of %s gave a result that is not JSON", kind.name)
+    logger.error("the handler of %s gave a result that is not JSON or cannot be stored", kind.name)
     message = "the work was done, but what its handler says of it cannot be stored"
     return Settlement("unknown", error_kind="unknown", error_message=message)
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fleetprompt.db.text import is_storable_json, storable
 from fleetprompt.directives.leases import ClaimedDirective, Settlement
 from fleetprompt.directives.types import AnyDirectiveType, Failure
 from fleetprompt.executions.ending import ExecutionEnd, end_executions
@@ -84,6 +85,9 @@ def _execution_end(execution_id: UUID, end: AttemptEnd) -> ExecutionEnd:
     elif settlement.state == "cancelled":
         level, line = "warning", f"called off: {message}"
     kept = running.result if running else None
+    if not is_storable_json(kept):
+        logger.error("what %s keeps is not JSON or cannot be stored", end.directive.type)
+        kept = None
     return ExecutionEnd(
         execution_id,
         _STATES.get(settlement.state, "failed"),
@@ -106,7 +110,7 @@ async def _clean_up(
     if kind.after_failure is None:
         return
     directive, settlement = end.directive, end.settlement
-    message = redact(settlement.error_message or "")
+    message = storable(redact(settlement.error_message or ""))
     failure = Failure(settlement.state, settlement.error_kind or "unknown", message)
     try:
         async with session.begin_nested():

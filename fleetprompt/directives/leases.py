@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import Uuid
 
+from fleetprompt.db.text import storable
 from fleetprompt.directives.models import Directive
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.secrets import redact
@@ -137,7 +138,8 @@ async def settle_many(
             "state": settlement.state,
             "result": settlement.result,
             "error_kind": settlement.error_kind,
-            "error_message": redact(settlement.error_message) if settlement.error_message else None,
+            "error_message": settlement.error_message
+            and storable(redact(settlement.error_message)),
             "retry_in": settlement.retry_in,
         }
         for held, settlement in ends

@@ -1,6 +1,7 @@
 """Making and reading executions, and what they log."""
 
 import json
+import math
 from typing import Any, Literal
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt import secrets
+from fleetprompt.db.text import storable
 from fleetprompt.errors import NotFoundError
 from fleetprompt.executions.models import Execution, ExecutionLog
 from fleetprompt.ids import new_id
@@ -62,7 +64,10 @@ async def keep_result(session: AsyncSession, execution_id: UUID, result: dict[st
 async def log(
     session: AsyncSession, execution_id: UUID, level: Level, message: str, **fields: Any
 ) -> None:
-    """Add a line: at most 4,000 characters and 8 KiB of fields, known shapes of secrets masked."""
+    """Add a line: at most 4,000 characters and 8 KiB of fields, known shapes of secrets masked.
+
+    What PostgreSQL cannot hold is replaced, so that a line may quote anything.
+    """
     line = {
         "execution_id": execution_id,
         "level": level,
@@ -124,23 +129,29 @@ async def logs(
 
 def bounded_message(message: str) -> str:
     """At most 4,000 characters, known shapes of secrets masked."""
-    return secrets.redact(message)[:MESSAGE_LIMIT]
+    return storable(secrets.redact(message))[:MESSAGE_LIMIT]
 
 
 def bounded_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """At most 8 KiB as JSON, known shapes of secrets masked."""
-    clean: dict[str, Any] = json.loads(json.dumps(_masked(fields), default=str))
+    clean: dict[str, Any] = json.loads(json.dumps(_masked(fields), default=_told))
     if len(json.dumps(clean)) > FIELDS_LIMIT:
         return {"left_out": f"fields over {FIELDS_LIMIT} bytes"}
     return clean
 
 
+def _told(value: Any) -> str:
+    return storable(secrets.redact(str(value)))
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
-        return secrets.redact(value)
+        return storable(secrets.redact(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, dict):
         return {
-            str(name): "[redacted]"
+            storable(str(name)): "[redacted]"
             if isinstance(child, str) and secrets.NAME.match(str(name))
             else _masked(child)
             for name, child in value.items()

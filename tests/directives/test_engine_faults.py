@@ -13,6 +13,7 @@ from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
 from fleetprompt.directives import service
 from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.failures import DirectiveFailed
 from fleetprompt.directives.handling import HandlerContext
 from fleetprompt.directives.runner import LEASE_SECONDS, DirectiveRunner
 from fleetprompt.directives.taking import take
@@ -22,6 +23,7 @@ from fleetprompt.directives.types import (
     DirectiveType,
     RetryPolicy,
 )
+from fleetprompt.executions import service as executions
 from fleetprompt.settings import Settings
 from fleetprompt.tenants.service import Tenant
 
@@ -31,6 +33,7 @@ UNFIT: Mapping[str, dict[str, Any]] = {
     "no JSON": {"at": system_clock()},
     "NaN": {"share": float("nan")},
     "a NUL character": {"said": "\x00"},
+    "half a surrogate pair": {"said": "\ud83d"},
 }
 
 
@@ -83,8 +86,43 @@ async def test_a_result_that_cannot_be_stored_ends_its_own_directive_and_no_othe
         async with asyncio.timeout(20):
             await runner.drain(linger_seconds=3)
     found = await states(database, tenant)
-    assert found.pop("3")[0] in ("failed", "unknown")
+    assert found.pop("3") == ("unknown", "failed")
+    async with database.tenant(tenant.schema) as session:
+        assert await session.scalar(text("SELECT max(attempt) FROM directives")) == 1
     assert set(found.values()) == {("succeeded", "completed")}
+
+
+@pytest.mark.parametrize("heard", ["\x00", "\ud83d"], ids=["NUL", "half a surrogate pair"])
+async def test_an_attempt_that_quotes_what_cannot_be_stored_is_logged_and_ends_once(
+    database: Database, settings: Settings, tenant: Tenant, heard: str
+) -> None:
+    """What another system sent may be anything, and handlers quote it where they tell of a failure."""
+
+    async def quote(context: HandlerContext, params: Kind) -> dict[str, Any]:
+        await context.execution.log("info", f"heard {heard}", said=heard, parts=[heard])
+        if params.result == "kept":
+            context.execution.result = {"heard": heard}
+            return {"said": "done"}
+        raise DirectiveFailed("auth", f"refused: {heard}")
+
+    quoting = {"test.work": DirectiveType("test.work", "Works.", Kind, quote, retry=QUICK)}
+    failed = await ask(database, tenant, "quoted")
+    await ask(database, tenant, "kept", params={"result": "kept"})
+    async with DirectiveRunner(
+        database, settings, owner="worker-1", types=quoting, poll_seconds=0.05
+    ) as runner:
+        outcomes = await runner.drain()
+    assert sorted((one.state, one.attempt) for one in outcomes) == [("failed", 1), ("succeeded", 1)]
+    assert await states(database, tenant) == {
+        "quoted": ("failed", "failed"), "kept": ("succeeded", "completed"),
+    }  # fmt: skip
+    async with database.tenant(tenant.schema) as session:
+        directive = await service.get(session, failed)
+        (execution,) = await executions.list_executions(session, directive_id=failed)
+        lines = await executions.logs(session, execution.id)
+    assert directive.error_message == "refused: \ufffd"
+    assert lines[0].message == "heard \ufffd"
+    assert lines[0].fields == {"said": "\ufffd", "parts": ["\ufffd"]}
 
 
 async def test_calling_off_ends_the_execution_of_an_earlier_attempt(
