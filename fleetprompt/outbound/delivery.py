@@ -35,6 +35,14 @@ _PROOF_PAUSES = (0.0, 0.3, 1.0, 3.0)
 # The first byte leaves within this time or not at all.
 _SEND_WITHIN_SECONDS = LEASE_SECONDS / 2
 
+_LOOKED_ELSEWHERE = Sighting(
+    None,
+    False,
+    "unknown",
+    "The one before it certainly was posted, and is not to be seen there either: the webhook may post to "
+    "another team or server than the token reads. Look into the channel, and connect both to the same team.",
+)
+
 
 class Way(Protocol):
     """A transport with one message and its destination."""
@@ -225,6 +233,8 @@ class Delivery:
         if sighting.remote_id is not None:
             return await self._found(held.lease, row, sighting.remote_id)
         async with self.database.tenant(self.schema) as session:
+            if sighting.complete and await doubt.last_is_unseen(session, row):
+                sighting = _LOOKED_ELSEWHERE
             if not sighting.complete:
                 await doubt.release(session, held.lease)
                 wait = None

@@ -90,6 +90,26 @@ async def note_absence(session: AsyncSession, held: Held, patience: float) -> fl
     return 0.0
 
 
+async def last_is_unseen(session: AsyncSession, message: OutboundMessage) -> bool:
+    """Whether the last message that certainly was posted to the same place was not seen there so far.
+
+    What is posted through one door and looked for through another may have gone elsewhere: then its
+    absence proves nothing.
+    """
+    last = OutboundMessage
+    seen = await session.execute(
+        select(last.remote_id)
+        .where(
+            last.provider == message.provider,
+            last.remote_place == message.remote_place,
+            last.state == "posted",
+        )
+        .order_by(last.settled_at.desc())
+        .limit(1)
+    )
+    return seen.all() == [(None,)]
+
+
 async def free_to_send(
     session: AsyncSession, lease: Lease, *, resolved_by: UUID | None = None
 ) -> None:

@@ -371,15 +371,26 @@ def test_an_address_with_a_path_or_the_interface_in_it() -> None:
             unseal_server(sealed, allow_plain_http=False)
 
 
-def test_the_mark_keeps_the_servers_time(server: RunningMattermost) -> None:
+async def test_t7_a_proxy_whose_clock_is_ahead_hides_no_post(
+    client: OutboundClient, server: RunningMattermost
+) -> None:
+    """Trap 7: the ``Date`` of the answer may be a proxy's, the posts' times are the server's."""
+    server.set(clock_offset_seconds=7200.0)
+    since = await where(client, server)
+    server.set(clock_offset_seconds=0.0)
+    made = await post(client, server)
+    assert (await look(client, server, since)).remote_id == made.remote_id
+
+
+def test_the_mark_keeps_the_servers_time_where_it_is_behind_ours(server: RunningMattermost) -> None:
     async def ask() -> timedelta:
         client = OutboundClient(
             Settings(allowed_private_networks=(ip_network("127.0.0.0/8"),), allow_plain_http=True)
         )
-        server.set(clock_offset_seconds=7200.0)
+        server.set(clock_offset_seconds=-7200.0)
         at = (await where(client, server)).time
         server.set(clock_offset_seconds=0.0)
-        return at - (await where(client, server)).time
+        return (await where(client, server)).time - at
 
     assert abs(asyncio.run(ask()) - timedelta(hours=2)) < timedelta(minutes=1)
 

@@ -21,6 +21,7 @@ from fleetprompt.packages.digest.chart import Bar, draw
 from fleetprompt.packages.operations import Resolution, posting_operations_of
 from fleetprompt.tenants.service import Tenant
 from tests.doubles.mattermost import RunningMattermost
+from tests.doubles.mattermost.state import Channel
 from tests.packages.installed import ADMIN, MODES, SLUG, Platform, connected_as
 
 PATIENCE = 0.4
@@ -231,6 +232,30 @@ async def test_t10_a_look_that_proves_nothing_never_posts_again(
     assert (await entry_of(platform)).state == "posted"
     assert len(mattermost.posts) == 1
     assert (await platform.installation(installation.id)).state == "connected"
+
+
+async def test_t7_where_the_last_post_is_not_to_be_seen_absence_proves_nothing(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 7, hybrid: a webhook of another team, whose channel has the name that the token reads."""
+    state = mattermost.state
+    twin = Channel("fleet-reports", "Fleet Reports", team_id=state.other_team_id)
+    state.channels[twin.id] = twin
+    state.hooks[state.hook_id] = replace(
+        state.hooks[state.hook_id], team_id=twin.team_id, channel_id=twin.id
+    )
+    installation = await connected_as(platform, mattermost, "hybrid")
+    await platform.run_now(installation.id)
+    await platform.work()
+    mattermost.set(fault="drop_after_save", fault_requests=1)
+    await platform.run_now(installation.id)
+    await work_until_settled(platform)
+    assert [post.channel_id for post in mattermost.posts] == [twin.id, twin.id]
+    first, second = await platform.ledger()
+    assert (first.state, first.remote_id, second.state) == ("posted", None, "unknown")
+    ((_, told),) = await platform.signals("mattermost.message.failed")
+    assert told["outcome"] == "unknown"
+    assert "another team" in told["error_message"]
 
 
 async def test_a_token_that_works_no_more_does_not_keep_a_hybrid_digest_back(

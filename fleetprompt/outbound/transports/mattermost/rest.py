@@ -80,7 +80,7 @@ class _Listing(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Who posts where, found out before a message is sent; ``time`` is the server's clock."""
+    """Who posts where, found out before a message is sent; ``time`` is as of ``find_channel``."""
 
     user: User
     channel: Channel
@@ -105,7 +105,7 @@ async def who_am_i(client: OutboundClient, server: Server) -> User | Outcome:
 async def find_channel(
     client: OutboundClient, server: Server, team: str, name: str
 ) -> tuple[Channel, datetime] | Outcome:
-    """The team's channel of this name, with the server's time; or why there is none."""
+    """The team's channel of this name, with the server's time or ours, whichever is earlier; or why not."""
     reply = await _get(
         client,
         server,
@@ -123,7 +123,9 @@ async def find_channel(
         return _odd()
     if channel.delete_at:
         return Outcome("rejected", "validation", _NO_CHANNEL, reply.status)
-    return channel, server_time(reply) or system_clock() - _NO_CLOCK_MARGIN
+    # The header may be a proxy's that is ahead. Looking from too early on only finds more.
+    now = system_clock()
+    return channel, min(server_time(reply) or now - _NO_CLOCK_MARGIN, now)
 
 
 async def whereabouts(
