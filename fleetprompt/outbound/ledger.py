@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
+from fleetprompt.db.text import storable
 from fleetprompt.errors import ErrorKind, StaleLeaseError
 from fleetprompt.ids import new_id
 from fleetprompt.outbound.models import OutboundMessage
@@ -234,7 +235,7 @@ async def settle(
         lease_expires_at=None,
         settled_at=func.clock_timestamp(),
         error_kind=error_kind,
-        error_message=None if error_message is None else redact(error_message),
+        error_message=None if error_message is None else storable(redact(error_message)),
         retry_after=None if retry_in is None else _from_now(retry_in),
         remote_id=remote_id,
         permalink=permalink,

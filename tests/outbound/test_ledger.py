@@ -143,14 +143,18 @@ async def test_what_is_settled_for_good_is_never_free_again(
     assert (again.state, again.lease, again.content_sha256) == (state, None, INTENT.content_sha256)
 
 
-async def test_an_error_message_is_masked(database: Database, tenant: Tenant) -> None:
+async def test_an_error_message_is_masked_and_may_quote_anything(
+    database: Database, tenant: Tenant
+) -> None:
     lease = held(await claim(database, tenant))
     hook = "https://chat.example.org/hooks/canarycanarycanarycanary12"
-    await settle(database, tenant, lease, "rejected", error_kind="auth", error_message=f"{hook} no")
+    message = f"{hook} no\x00\ud83d"
+    await settle(database, tenant, lease, "rejected", error_kind="auth", error_message=message)
     async with database.tenant(tenant.schema) as session:
         entry = await ledger.find(session, INTENT.dedupe_key)
     assert entry is not None
     assert "canary" not in (entry.error_message or "canary")
+    assert (entry.error_message or "").endswith(" no\ufffd\ufffd")
 
 
 STEPS = st.lists(
