@@ -20,8 +20,10 @@ from fleetprompt.schedules.local_time import slots_between, window_of
 from fleetprompt.schedules.models import ScheduleSlot
 
 DAYS_AHEAD = 7
-# A window that would be longer, after a pause, starts where the zone's previous slot would have.
-LONGEST_WINDOW = timedelta(hours=48)
+# A window that would be longer, after a pause, starts where the zone's previous slot would have. No edit
+# makes one as long: a day to the next date, 26 hours from the easternmost zone to the westernmost, and less
+# than a day to a later time.
+LONGEST_WINDOW = timedelta(hours=24 + 26 + 24)
 
 Settled = Literal["done", "failed", "skipped_missed", "skipped_paused"]
 

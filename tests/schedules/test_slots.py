@@ -73,6 +73,23 @@ async def test_re_planning_moves_what_is_to_come_and_nothing_else(
     assert [s.state for s in await all_slots(database, tenant)] == ["done"]
 
 
+async def test_the_farthest_edit_loses_no_window(database: Database, tenant: Tenant) -> None:
+    """Trap 24: after today's digest, from where a date begins to where it ends, and to its last minute."""
+    installation_id = new_id()
+    first_east = Schedule(time(0), ZoneInfo("Pacific/Kiritimati"))
+    last_west = Schedule(time(23, 59), ZoneInfo("Etc/GMT+12"))
+    async with database.tenant(tenant.schema) as session:
+        await slots.fill(session, installation_id, first_east, START, days=3)
+        last, *_ = await slots.slots_of(session, installation_id)
+        now = last.due_at + timedelta(seconds=1)
+        await slots.replan(session, installation_id, last_west, now)
+    found = await all_slots(database, tenant)
+    assert len({slot.local_date for slot in found}) == len(found)
+    assert all(a.window_end == b.window_start for a, b in pairwise(found))
+    (longest,) = [s for s in found if s.window_end - s.window_start > timedelta(hours=48)]
+    assert longest.local_date == last.local_date + timedelta(days=1)
+
+
 async def test_what_is_due_but_not_asked_for_survives_an_edit(
     database: Database, tenant: Tenant
 ) -> None:
