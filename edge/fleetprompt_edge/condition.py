@@ -8,8 +8,7 @@ from typing import Any
 
 from fleetprompt_edge import __version__
 from fleetprompt_edge.profile import Profile
-from fleetprompt_edge.running.health import PROBLEMS
-from fleetprompt_edge.running.watch import LAST_POLL
+from fleetprompt_edge.running.health import LAST_POLL, PROBLEMS
 from fleetprompt_edge.store import Store
 from fleetprompt_edge.store.lock import running_process
 

@@ -25,10 +25,15 @@ def watched_folders(mailbox: Mailbox, listed: Sequence[Listed]) -> list[Watched]
             if any(_means(one, name) for one in mailbox.exclude_folders):
                 continue
             role: Role = "outgoing" if attributes.get(name, frozenset()) & _OUTGOING else "inbound"
-            found.setdefault(name, Watched(name, role))
+            found.setdefault(name, Watched(name, role, entry))
     for label in mailbox.processed_labels:
         found.setdefault(label, Watched(label, "processed"))
     return list(found.values())
+
+
+def may_come(mailbox: Mailbox) -> bool:
+    """Whether what the profile means depends on which folders there are."""
+    return any("*" in entry or entry.startswith("\\") for entry in mailbox.folders)
 
 
 def _named(entry: str, listed: Sequence[Listed]) -> list[str]:

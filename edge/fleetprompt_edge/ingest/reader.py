@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from fleetprompt_edge.store.ledger import Folder, Unreadable
 IDENTIFIED = 500  # messages whose identities are asked for at once
 BATCH = 50  # messages of which more than that is asked for at once, and held in memory
 WINDOW = 2_000  # UIDs listed at once
+LOOKED_FOR_SINCE = "looked_for_since:"  # note, by entry of the profile: epoch s
 CUT_OFF = 3  # times that the connection may break over one mail before that mail is set aside
 
 
@@ -42,10 +43,16 @@ class QueueFullError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A folder and what mail in it means."""
+    """A folder and what mail in it means. ``meant_by``: the profile's entry, if it is not the name."""
 
     name: str
     role: Role = "inbound"
+    meant_by: str | None = field(default=None, compare=False)
+
+    @property
+    def entry(self) -> str:
+        """The profile's entry that means this folder."""
+        return self.meant_by or self.name
 
 
 class Reader:
@@ -73,7 +80,7 @@ class Reader:
         self._later = Later(store, fetcher, teller, clock)
 
     def look(self, session: Session, watched: Watched) -> int:
-        """Look at a folder that has its ``baseline`` once; how many signals that made.
+        """Look once at a folder whose entry has its ``baseline``; how many signals that made.
 
         ``QueueFullError`` where there is no room for more.
         """
@@ -96,12 +103,23 @@ class Reader:
             ledger = self._store.ledger
             folder = ledger.folder(watched.name)
             if folder is None:
-                raise LookupError(f"{watched.name} has no baseline")
+                return self._late(watched, examined)
             if folder.uidvalidity != examined.uidvalidity:
                 ledger.restart_folder(folder.id, examined.uidvalidity)
                 self._teller.folder_was_reset(folder, examined.uidvalidity)
                 folder = ledger.folder(watched.name) or folder
             return folder
+
+    def _late(self, watched: Watched, examined: Examined) -> Folder:
+        """A folder that came since it was first looked for: nothing is old in it but what arrived before."""
+        ledger = self._store.ledger
+        since = self._store.notes.get(LOOKED_FOR_SINCE + watched.entry)
+        if since is None:
+            raise LookupError(f"{watched.name} has no baseline")
+        ledger.add_folder(watched.name, examined.uidvalidity, 0, int(since))
+        folder = ledger.folder(watched.name)
+        assert folder is not None  # noqa: S101 - added above
+        return folder
 
     def _take(self, session: Session, watched: Watched, folder: Folder, batch: "_Batch") -> int:
         """Look at a batch of messages, and write down that it was done."""

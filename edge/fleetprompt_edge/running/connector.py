@@ -3,10 +3,12 @@
 1. One thread asks FleetPrompt whom the key belongs to, for the tenant's name and the right time; then it
    beats the heart while another one sends what waits.
 2. One thread opens the mailbox and finds the folders; what is there now is old (``ingest.baseline``). Once
-   the tenant is known, each folder gets a thread that watches it.
+   the tenant is known, each folder gets a thread that watches it. Where the profile means folders by pattern
+   or attribute, it looks again every few minutes for those that came and went.
 
 Neither side waits for the other's being well: mail is read while FleetPrompt is down, and what waits is
-sent, and Bridge's fault told, while Bridge is.
+sent, and Bridge's fault told, while Bridge is. But nothing leaves before FleetPrompt has said whose the key
+is: what waits may belong to another organization.
 """
 
 import uuid
@@ -17,11 +19,11 @@ from fleetprompt_edge.backoff import Backoff
 from fleetprompt_edge.clock import Clock
 from fleetprompt_edge.envelope import Writer
 from fleetprompt_edge.errors import EdgeError, PlatformAuthError, StoreError
-from fleetprompt_edge.imap.folders import watched_folders
+from fleetprompt_edge.imap.folders import may_come, watched_folders
 from fleetprompt_edge.imap.session import Session
 from fleetprompt_edge.ingest.baseline import begin
 from fleetprompt_edge.ingest.pace import Pace
-from fleetprompt_edge.ingest.reader import Watched
+from fleetprompt_edge.ingest.reader import Reader, Watched
 from fleetprompt_edge.ingest.setup import reader_for
 from fleetprompt_edge.log import logger
 from fleetprompt_edge.profile import Profile
@@ -37,6 +39,7 @@ from fleetprompt_edge.upload.platform import Me, Platform
 from fleetprompt_edge.upload.uploader import Uploader
 
 _END_SECONDS = 4.0  # that the threads have to end
+_LIST_AGAIN = 300.0  # seconds between two looks at which folders there are
 
 
 class Connector:
@@ -61,17 +64,18 @@ class Connector:
         self._wake = Event()
         self._door = Door(knock, clock)
         self._health = Health(store, clock)
-        self._watches: list[Watch] = []
+        self._watches: dict[str, Watch] = {}
         self._threads: list[Thread] = []
         self._failure: BaseException | None = None
         self._ahead: float | None = None
         self._asked = Event()
         self._writer: Writer | None = None
         self._known = Event()
+        self._sure = Event()
 
     def stop(self) -> None:
         """Ask it to end; may be called from a signal handler."""
-        for one in (self._stop, self._wake, self._asked, self._known):
+        for one in (self._stop, self._wake, self._asked, self._known, self._sure):
             one.set()
 
     def run(self) -> None:
@@ -97,13 +101,20 @@ class Connector:
         self._known.set()
         uploader = Uploader(self._store, self._platform, self._clock)
         post = Post(uploader, self._health, self._clock, self._stop, self._wake)
-        self._start("post", post.run)
+        self._start("post", lambda: self._send(post))
         self._run_errands(writer)
         heart = Heart(self._store, self._health, writer, self._clock, uuid.uuid4().hex)
         while not self._stop.is_set():
             heart.beat()
             self._wake.set()
             self._clock.wait(self._stop, self._profile.health.heartbeat_interval_seconds)
+
+    def _send(self, post: Post) -> None:
+        """Send what waits, once it is certain whose the key is."""
+        backoff = Backoff(self._clock, first=2, longest=300, proven=0)
+        while not self._sure.is_set() and not self._ask_once():
+            self._clock.wait(self._stop, backoff.failed())
+        post.run()
 
     def _run_errands(self, writer: Writer) -> None:
         """Fetch directives, where there is somebody to send mail."""
@@ -124,7 +135,12 @@ class Connector:
             self._stop,
             self._wake,
         )
-        self._start("errands", self._errands.run, awaited=False)
+        self._start("errands", self._errand, awaited=False)
+
+    def _errand(self) -> None:
+        self._sure.wait()
+        if self._errands is not None:
+            self._errands.run()
 
     def _mailbox_side(self) -> None:
         """Open the mailbox, then watch its folders."""
@@ -134,17 +150,31 @@ class Connector:
         self._known.wait()
         if watched is None or self._writer is None:
             return
-        pace = Pace(self._clock, self._profile.limits.max_messages_per_minute)
         reader = reader_for(
             self._store,
             self._writer,
             self._clock,
-            pace,
+            Pace(self._clock, self._profile.limits.max_messages_per_minute),
             self._stop,
             with_body=self._may_send_bodies(),
         )
+        self._watch(watched, reader)
+        while may_come(self._profile.mailbox) and not self._clock.wait(self._stop, _LIST_AGAIN):
+            watched = self._open_mailbox()
+            if watched is not None:
+                self._watch(watched, reader)
+
+    def _watch(self, watched: Sequence[Watched], reader: Reader) -> None:
+        """Watch these folders from now on, and no others."""
+        names = {one.name for one in watched}
+        for name in self._watches.keys() - names:
+            self._watches.pop(name).leave()
+        self._health.watching(names)
         for one in watched:
-            watch = Watch(
+            if one.name in self._watches:
+                continue
+            logger.info("watching", extra={"folder": one.name})
+            self._watches[one.name] = watch = Watch(
                 one,
                 self._door,
                 reader,
@@ -155,7 +185,6 @@ class Connector:
                 poll_seconds=self._profile.mailbox.poll_interval_seconds,
                 told=self._wake.set,
             )
-            self._watches.append(watch)
             self._start(f"watch {one.name}", watch.run)
 
     def _ask_once(self) -> bool:
@@ -167,6 +196,7 @@ class Connector:
             return False
         self._check(me)
         self._ahead = me.ahead
+        self._sure.set()
         self._health.good("platform")
         return True
 
@@ -196,7 +226,14 @@ class Connector:
                 session = self._door.open()
                 try:
                     watched = watched_folders(self._profile.mailbox, session.folders())
-                    begin(session, self._store, self._clock, watched, ahead=self._ahead)
+                    begin(
+                        session,
+                        self._store,
+                        self._clock,
+                        watched,
+                        mailbox=self._profile.mailbox,
+                        ahead=self._ahead,
+                    )
                 finally:
                     session.close()
             except StoreError:
@@ -206,7 +243,8 @@ class Connector:
                 self._clock.wait(self._stop, backoff.failed())
             else:
                 self._health.good("bridge")
-                logger.info("mailbox open", extra={"folders": [one.name for one in watched]})
+                if not self._watches:
+                    logger.info("mailbox open", extra={"folders": [one.name for one in watched]})
                 return watched
         return None
 
@@ -250,7 +288,7 @@ class Connector:
 
     def _end(self) -> None:
         self.stop()
-        for watch in list(self._watches):
+        for watch in list(self._watches.values()):
             watch.hang_up()
         self._platform.close()
         until = self._clock.monotonic() + _END_SECONDS

@@ -1,6 +1,7 @@
 """What is wrong at present, told once for each time it begins."""
 
 import json
+from collections.abc import Collection
 from threading import Lock
 from typing import Any
 
@@ -10,7 +11,9 @@ from fleetprompt_edge.errors import EdgeError
 from fleetprompt_edge.log import logger
 from fleetprompt_edge.store import Store
 
-PROBLEMS = "problem:"
+PROBLEMS = "problem:"  # note, by place
+LAST_POLL = "last_poll:"  # note, by folder
+FOLDER = "folder:"  # place of what is wrong with one folder
 _AGAIN = 600.0  # seconds before the same fault at the same place is told again
 
 
@@ -70,6 +73,16 @@ class Health:
             logger.info("well again", extra={"place": place, "code": code})
             with self._store.transaction():
                 self._store.notes.remove(PROBLEMS + place)
+
+    def watching(self, folders: Collection[str]) -> None:
+        """These are the folders that are watched; nothing is wrong, or known, of any other."""
+        with self._turn, self._store.transaction():
+            for name in self._store.notes.under(LAST_POLL).keys() - set(folders):
+                self._store.notes.remove(LAST_POLL + name)
+            for place in self._problems.keys() - {FOLDER + name for name in folders}:
+                if place.startswith(FOLDER):
+                    del self._problems[place]
+                    self._store.notes.remove(PROBLEMS + place)
 
     def problems(self) -> list[dict[str, Any]]:
         """Everything that is wrong at present."""

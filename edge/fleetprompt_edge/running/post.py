@@ -9,8 +9,7 @@ from fleetprompt_edge.clock import Clock, stamp
 from fleetprompt_edge.envelope import Writer
 from fleetprompt_edge.errors import EdgeError, PlatformAuthError, PlatformBusyError, StoreError
 from fleetprompt_edge.log import logger
-from fleetprompt_edge.running.health import Health
-from fleetprompt_edge.running.watch import LAST_POLL
+from fleetprompt_edge.running.health import LAST_POLL, Health
 from fleetprompt_edge.store import Store
 from fleetprompt_edge.upload.uploader import Uploader
 

@@ -11,10 +11,9 @@ from fleetprompt_edge.imap.session import Session
 from fleetprompt_edge.ingest.reader import QueueFullError, Reader, Watched
 from fleetprompt_edge.log import logger
 from fleetprompt_edge.running.door import Door
-from fleetprompt_edge.running.health import Health
+from fleetprompt_edge.running.health import FOLDER, LAST_POLL, Health
 from fleetprompt_edge.store import Store
 
-LAST_POLL = "last_poll:"
 _PROVEN = 300.0  # seconds that a connection must last before failures are forgotten
 
 
@@ -44,12 +43,13 @@ class Watch:
         self._stop = stop
         self._poll_seconds = poll_seconds
         self._told = told
+        self._left = False
         self._session: Session | None = None
         self._backoff = Backoff(clock, first=2, longest=300, proven=_PROVEN, chance=chance)
 
     def run(self) -> None:
-        """Until stopped; only the store's failure ends it before."""
-        while not self._stop.is_set():
+        """Until stopped, or the folder is left; only the store's failure ends it before."""
+        while not self._over():
             wait = self.turn()
             if wait:
                 self._clock.wait(self._stop, wait)
@@ -57,7 +57,7 @@ class Watch:
 
     def turn(self) -> float:
         """Connect if need be, look once and wait for more; after a failure the seconds to pause."""
-        place = f"folder:{self._watched.name}"
+        place = FOLDER + self._watched.name
         try:
             if self._session is None:
                 self._session = self._door.open()
@@ -78,11 +78,19 @@ class Watch:
             return self._backoff.failed(self._poll_seconds)
         except EdgeError as error:
             self.hang_up()
-            if self._stop.is_set():
+            if self._over():
                 return 0.0
             self._health.bad("bridge", error)
             return self._backoff.failed()
         return 0.0
+
+    def leave(self) -> None:
+        """Watch this folder no longer; from another thread."""
+        self._left = True
+        self.hang_up()
+
+    def _over(self) -> bool:
+        return self._left or self._stop.is_set()
 
     def hang_up(self) -> None:
         """End the connection, also from another thread, which ends whatever waits for it."""
