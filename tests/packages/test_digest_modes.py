@@ -9,9 +9,11 @@ from uuid import UUID
 import pytest
 from mattermostautodriver import TypedDriver
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
 from fleetprompt.directives.actors import Actor
+from fleetprompt.directives.models import Directive
 from fleetprompt.errors import ConflictError, ForbiddenError, NotFoundError, RateLimitedError
 from fleetprompt.ids import new_id
 from fleetprompt.outbound.http import OutboundClient
@@ -47,18 +49,28 @@ async def work_until_settled(platform: Platform, rounds: int = 6) -> None:
         await platform.hours_pass()
 
 
+async def ask_to_settle(
+    platform: Platform,
+    session: AsyncSession,
+    installation_id: UUID,
+    resolution: Resolution,
+    by: Actor = ADMIN,
+) -> Directive:
+    operations = posting_operations_of(SLUG)
+    assert operations is not None
+    message = await entry_of(platform)
+    installation = await platform.installation(installation_id)
+    return await operations.request_resolution(
+        session, platform.tenant, installation, message.id, resolution, by
+    )
+
+
 async def settle(
     platform: Platform, installation_id: UUID, resolution: Resolution, by: Actor = ADMIN
 ) -> dict[str, Any]:
     """Ask for it and have it done; the directive's result, or its failure."""
-    operations = posting_operations_of(SLUG)
-    assert operations is not None
-    message = await entry_of(platform)
     async with platform.database.tenant(platform.tenant.schema) as session:
-        installation = await platform.installation(installation_id)
-        directive = await operations.request_resolution(
-            session, platform.tenant, installation, message.id, resolution, by
-        )
+        directive = await ask_to_settle(platform, session, installation_id, resolution, by)
     await platform.work()
     ended = await platform.directive(directive.id)
     return ended.result or {"state": ended.state, "message": ended.error_message}
@@ -373,8 +385,13 @@ async def test_posting_again_that_is_lost_too_is_not_repeated_by_itself(
 ) -> None:
     installation_id = await unknown_webhook_digest(platform, mattermost, saved=True)
     mattermost.set(fault="drop_after_save", fault_requests=1)
-    told = await settle(platform, installation_id, "post_again")
-    assert told["state"] == "unknown"
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        asked = await ask_to_settle(platform, session, installation_id, "post_again")
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        with pytest.raises(ConflictError, match="already"):
+            await ask_to_settle(platform, session, installation_id, "post_again")
+    await platform.work()
+    assert (await platform.directive(asked.id)).state == "unknown"
     await work_until_settled(platform, 2)
     assert len(mattermost.posts) == 2, "the person's word was one more post, and no other"
     assert (await entry_of(platform)).state == "unknown"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.directives.actors import Actor
@@ -54,6 +55,9 @@ async def request_resolution(
         raise ConflictError(f"The message is {message.state}; it cannot be settled like this.")
     if resolution == "look" and message.remote_place is None:
         raise ConflictError(kind.cannot_look)
+    cause = f"outbound_message:{message_id}"
+    if await _is_under_way(session, kind, cause, resolution):
+        raise ConflictError("This was asked for already and is still being done.")
     directive, _ = await request_directive(
         session,
         tenant,
@@ -62,9 +66,22 @@ async def request_resolution(
         idempotency_key=f"dir:{kind.key}_settle:{tenant.slug}:{message_id}:{resolution}:{new_id()}",
         actor=actor,
         correlation_id=message.correlation_id,
-        causation_id=f"outbound_message:{message_id}",
+        causation_id=cause,
     )
     return directive
+
+
+async def _is_under_way(
+    session: AsyncSession, kind: DigestKind, cause: str, resolution: Resolution
+) -> bool:
+    """Whether a directive for the same is open: a second click is no second word to post it again."""
+    asked = (
+        Directive.causation_id == cause,
+        Directive.type == kind.settle,
+        Directive.params["action"].astext == resolution,
+        Directive.finished_at.is_(None),
+    )
+    return await session.scalar(select(Directive.id).where(*asked).limit(1)) is not None
 
 
 @dataclass(frozen=True, slots=True)
