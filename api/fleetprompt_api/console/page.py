@@ -55,6 +55,7 @@ def _templates() -> Environment:
         state_words=wording.state_words,
         as_json=wording.as_json,
         span=wording.span,
+        took=wording.took,
         timeline_page=wording.timeline_page,
     )
     made.globals.update(static=static.address, navigation=NAVIGATION, until=wording.until)

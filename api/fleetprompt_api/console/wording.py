@@ -76,6 +76,12 @@ def span(length: timedelta) -> str:
     return " ".join(f"{count}\N{NO-BREAK SPACE}{name}" for count, name in parts[:2] if count)
 
 
+def took(length: timedelta) -> str:
+    """How long work took: ``span``, and in milliseconds below a second."""
+    milliseconds = round(length.total_seconds() * 1000)
+    return f"{milliseconds}\N{NO-BREAK SPACE}ms" if 0 <= milliseconds < 1000 else span(length)
+
+
 def until(moment: datetime, now: datetime) -> str:
     """How long it is until a moment, or since."""
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"

@@ -157,6 +157,9 @@ async def test_every_page_fits_is_accessible_and_breaks_no_rule_of_its_policy(
                 await page.set_viewport_size({"width": width, "height": 800})
                 await page.emulate_media(color_scheme=scheme)
                 assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+                bar = await page.locator("header.bar").bounding_box()
+                assert bar is not None
+                assert bar["height"] < 60 or width < 1200, f"{path}: the bar takes two lines"
                 found[f"{path} {width}"] = await findings(page, axe)
             assert await page.evaluate("window.violations") == [], path
     assert {path: all_of for path, all_of in found.items() if all_of} == {}

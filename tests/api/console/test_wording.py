@@ -46,6 +46,11 @@ def test_spans_are_told_in_their_two_largest_units(seconds: int, words: str) -> 
     assert wording.span(timedelta(seconds=seconds)).replace("\u00a0", " ") == words
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(0.0964, "96 ms"), (1.2, "1 s"), (61, "1 min")])
+def test_quick_work_took_milliseconds_and_not_nothing(seconds: float, words: str) -> None:
+    assert wording.took(timedelta(seconds=seconds)).replace("\u00a0", " ") == words
+
+
 def test_times_are_told_in_utc_to_people_and_programs() -> None:
     told = wording.when(datetime(2026, 3, 2, 1, 5, 9, tzinfo=timezone(timedelta(hours=9))))
     assert 'datetime="2026-03-01T16:05:09.000Z"' in told
