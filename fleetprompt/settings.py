@@ -143,6 +143,13 @@ class Settings(BaseSettings):
             "have terms of its own. The lake keeps them longer."
         ),
     )
+    dagster_grid: Literal["tenant", "date"] = Field(
+        default="tenant",
+        description=(
+            "What a partition in Dagster is: one tenant's day (`tenant`), or a day with its tenants as rows "
+            "of a table (`date`), for more than about 1,500 tenants."
+        ),
+    )
     lake_retention_days: int | None = Field(
         default=None, ge=1, description="Days that the lake's files stay. Unset: for ever."
     )

@@ -7,7 +7,15 @@ import dagster as dg
 
 from fleetprompt.lake.columns import Table
 from fleetprompt_dagster.metadata import column_schema
-from fleetprompt_dagster.partitions import utc_days
+from fleetprompt_dagster.partitions import BY_TENANT, utc_days
+
+# A backfill of any size is few runs; one for each tenant and day would take hours. A date of very many
+# tenants takes minutes.
+_BACKFILL = (
+    dg.BackfillPolicy.single_run()
+    if BY_TENANT
+    else dg.BackfillPolicy.multi_run(max_partitions_per_run=5)
+)
 
 
 def table_asset(
@@ -19,15 +27,14 @@ def table_asset(
     deps: Iterable[dg.AssetsDefinition | dg.AssetSpec] = (),
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Decorator of the function that writes the table's files for ``context.partition_keys``.
+    """Decorator of the function that writes the table's files of the run's partitions.
 
     The asset has the table's name unless another is given.
     """
     return dg.asset(
         name=name or table.name,
         partitions_def=utc_days,
-        # A backfill of any size is few runs; one for each tenant and day would take hours.
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=_BACKFILL,
         deps=list(deps),
         group_name=domain,
         kinds=kinds,

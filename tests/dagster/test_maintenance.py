@@ -64,6 +64,11 @@ def test_the_grid_never_grows_beyond_its_bound(
     tick = bench.sensor("tenant_partitions")
     [request] = tick.dynamic_partitions_requests
     assert len(request.partition_keys) == 2
+    # The grid's first day is that of its loading: a process that runs for long has more and more days.
+    loaded = system_clock()
+    bench.now = lambda: loaded + timedelta(days=partitions.DAYS)
+    [request] = bench.sensor("tenant_partitions").dynamic_partitions_requests
+    assert len(request.partition_keys) == 1
 
 
 def _signals(bench: Bench, tenant: Tenant) -> list[Any]:

@@ -26,7 +26,7 @@ from fleetprompt_dagster.defs.digests.records import (
 )
 from fleetprompt_dagster.grid import tell_grid
 from fleetprompt_dagster.metadata import markdown_table
-from fleetprompt_dagster.partitions import partition_key
+from fleetprompt_dagster.partitions import cell_of, partition_key
 from fleetprompt_dagster.resources import OpenPlatform, PlatformResource
 from fleetprompt_dagster.runs import NOT_PROCESSED_LIMIT, QUIET, run_tags
 from fleetprompt_dagster.work_thread import WorkThread
@@ -188,7 +188,7 @@ def keep_slots_and_records(
         missing = [
             one
             for one in records
-            if str(partition_key(one.slot.local_date, one.tenant)) not in known
+            if cell_of(partition_key(one.slot.local_date, one.tenant)) not in known
         ]
         tell_grid(context, digest_events(missing, opened.settings))
     return dg.Output(

@@ -8,7 +8,7 @@ import dagster as dg
 from fleetprompt.db.engine import Database
 from fleetprompt.tenants.service import active_tenants
 from fleetprompt_dagster.defs.maintenance.workflow_runs import changes_since, signals_of, tell
-from fleetprompt_dagster.partitions import DAYS, TENANTS, most_tenants, tenants
+from fleetprompt_dagster.partitions import BY_TENANT, TENANTS, days_by, most_tenants, tenants
 from fleetprompt_dagster.resources import PlatformResource
 
 # How far a sensor without a cursor looks back, so that the first runs of a new platform are told.
@@ -25,15 +25,19 @@ def tenant_partitions_sensor(
     context: dg.SensorEvaluationContext, platform: PlatformResource
 ) -> dg.SensorResult | dg.SkipReason:
     """Add partitions of new tenants and remove those of deleted ones."""
+    if not BY_TENANT:
+        return dg.SkipReason("Partitions are dates; their tenants are rows of each date's table.")
     wanted = platform.run(_active_slugs)
     present = set(context.instance.get_dynamic_partitions(TENANTS))
-    room = most_tenants(DAYS)
+    days = days_by(platform.now().date())
+    room = most_tenants(days)
     shown = set(wanted[:room])
     if len(wanted) > room:
         context.log.error(
-            f"{len(wanted)} tenants of {DAYS} days are more than 100,000 partitions; the grid shows "
-            f"the first {room}. Every tenant's days are still written. Keep signals for fewer days, or "
-            "partition by date alone: docs/decisions/dagster-partitions.md."
+            f"{len(wanted)} tenants of {days} days are more than 100,000 partitions; the grid shows "
+            f"the first {room}. Every tenant's days are still written. Set FLEETPROMPT_DAGSTER_GRID=date, "
+            "or keep signals for fewer days; a new start of the code server moves the grid's first day. "
+            "See docs/decisions/dagster-partitions.md."
         )
     added, removed = sorted(shown - present), sorted(present - shown)
     if not added and not removed:
