@@ -110,6 +110,16 @@ def test_trap_3_a_refused_login_is_not_tried_again_at_once(
     assert desk.send()[0] == "taken"
 
 
+def test_a_password_that_bridge_cannot_have_made_is_a_refused_login(
+    server: MailServer, certificate: tuple[str, ssl.SSLContext]
+) -> None:
+    desk = Desk(server, certificate[0])
+    desk.courier._password = "pässwörd"
+    assert desk.send() == ("not_taken", "network")
+    desk.clock.turn(1000)
+    assert desk.send() == ("not_taken", "auth")
+
+
 def test_trap_4_a_connection_that_ends_leaves_a_doubt_only_once_the_mail_was_given(
     server: MailServer, certificate: tuple[str, ssl.SSLContext]
 ) -> None:

@@ -61,6 +61,12 @@ async def test_a_code_becomes_a_connector_that_is_connected(
             exit_code, said = await asyncio.to_thread(_pair, *keyed, wrong)
             assert exit_code == 2
             assert bridge.pin in said["error"]["message"]
+            # Where nothing can be written the code is not used up either.
+            (tmp_path / "file").touch()
+            nowhere = (tmp_path / "file" / "folder", *keyed[1:])
+            exit_code, said = await asyncio.to_thread(_pair, *nowhere, bridge.pin)
+            assert exit_code == 2
+            assert "cannot be written: Not a directory" in said["error"]["message"]
             exit_code, said = await asyncio.to_thread(_pair, *keyed, bridge.pin)
             assert exit_code == 0, said
             again, refused = await asyncio.to_thread(_pair, *keyed, bridge.pin)

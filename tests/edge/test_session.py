@@ -225,10 +225,13 @@ def test_trap_28_what_is_injected_before_tls_is_thrown_away(bridge: Dovecot) -> 
         assert not proxy.is_alive()
 
 
-def test_a_wrong_password_is_told_as_auth_and_repeated_nowhere(bridge: Dovecot) -> None:
+@pytest.mark.parametrize("password", ["canary-wrong", "canary-wröng", 'canary "\\ wrong'])
+def test_a_wrong_password_is_told_as_auth_and_repeated_nowhere(
+    bridge: Dovecot, password: str
+) -> None:
     session = BridgeSession(bridge.imap, bridge.pin, ["Subject"])
     with pytest.raises(BridgeLoginError) as caught:
-        session.login(USER, "canary-wrong")
+        session.login(USER, password)
     assert caught.value.kind == "auth"
     assert "canary" not in str(caught.value)
     session.close()

@@ -282,6 +282,13 @@ def test_whom_the_key_belongs_to_and_what_time_it_is(store: Store) -> None:
             desk.platform.me()
 
 
+@pytest.mark.parametrize("key", ["fp_conn_…", "fp_conn_a\nb"])
+def test_what_is_no_key_is_told_and_not_repeated(key: str) -> None:
+    with pytest.raises(PlatformAuthError) as caught:
+        Platform("https://fleetprompt.example", key, TurnedClock())
+    assert key not in str(caught.value)
+
+
 def backoff(clock: TurnedClock, chance: random.Random) -> Backoff:
     return Backoff(clock, first=1, longest=60, proven=300, chance=chance)
 

@@ -1,6 +1,7 @@
 """Secrets are kept in safe places only, and nowhere else."""
 
 import base64
+import json
 import sys
 import time
 import types
@@ -20,6 +21,8 @@ from fleetprompt_edge.vault.credentials import CredentialVault
 from fleetprompt_edge.vault.file import FileVault, new_key
 from fleetprompt_edge.vault.ring import RingVault, real_backend
 
+from tests.edge.dovecot import PASSWORD
+from tests.edge.in_process import alone, command
 from tests.edge.ingesting import CONNECTOR, profile
 
 CANARY = "canary-secret-4471"
@@ -120,6 +123,20 @@ def test_trap_43_a_locked_keyring_does_not_hang(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SecretError, match="locked"):
         RingVault(CONNECTOR).get("api-key")
     assert time.monotonic() - began < 10
+
+
+def test_what_was_copied_wrongly_is_not_stored_and_not_repeated(tmp_path: Path) -> None:
+    home = alone(tmp_path / "home")
+    for name, given in (
+        ("api-key", "fp_conn_…"),
+        ("api-key", f"fp_user_{'a' * 43}"),
+        ("bridge-password", "pässwörd"),
+    ):
+        code, told = command(home.profile, "secrets", "set", name, given=given + "\n")
+        assert (code, told["error"]["code"]) == (2, "secret")
+        assert given not in json.dumps(told, ensure_ascii=False)
+    kept = FileVault(home.state, home.key_file)
+    assert [kept.get(name) for name in ("bridge-password", "api-key")] == [PASSWORD, "canary-key"]
 
 
 def test_systemd_credentials_are_read_and_not_written(

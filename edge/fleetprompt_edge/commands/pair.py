@@ -8,6 +8,7 @@
 import argparse
 import getpass
 import sys
+import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from fleetprompt_edge.profile import (
 from fleetprompt_edge.reading import Problem, ProfileError, load, profile_path
 from fleetprompt_edge.running.health import Health as Wellbeing
 from fleetprompt_edge.running.post import Heart
+from fleetprompt_edge.store.lock import running_process
 from fleetprompt_edge.telling import tell
 from fleetprompt_edge.toml_text import flat, new_profile
 from fleetprompt_edge.upload.pairing import exchange
@@ -61,6 +63,7 @@ def pair(asked: argparse.Namespace) -> int:
     known = path.exists()
     profile = load(path)[0] if known else _new(asked, path)
     _must_have_a_place(profile, new=not known)
+    _must_be_writable(profile, path.parent if not known else None)
     profile = _pinned(asked, profile)
     password = _password(profile, known=known)
     session = knock(profile, password)
@@ -99,7 +102,9 @@ def pair(asked: argparse.Namespace) -> int:
         f"Bridge's certificate: {profile.bridge.certificate_sha256}",
         f"Folders: {', '.join(folders)}",
         *([paired.warning] if paired.warning else []),
-        "Now start it: `fleetprompt-edge run`, or for good: `fleetprompt-edge service install`.",
+        "It runs already: restart it, since its former key has ended."
+        if running_process(folder) is not None
+        else "Now start it: `fleetprompt-edge run`, or for good: `fleetprompt-edge service install`.",
     ]
     tell(asked, content, "\n".join(words))
     return OK
@@ -156,6 +161,24 @@ def _must_have_a_place(profile: Profile, *, new: bool) -> None:
             error.message,
             remedy="Add --key-file PATH: secrets are then kept in a file that this key opens.",
         ) from error
+
+
+def _must_be_writable(profile: Profile, config: Path | None) -> None:
+    """The same of the folders that the profile, if it is new, and the secrets go to."""
+    state = state_folder(profile)
+    if config is not None and state.name == profile.connector_id:
+        # Another id comes with the key.
+        state = state.parent
+    for folder in filter(None, (config, state)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise EdgeError(
+                f"{folder} cannot be written: {error.strerror}.",
+                remedy="Check owner and permissions of that folder; the code is still good.",
+            ) from error
 
 
 def _pinned(asked: argparse.Namespace, profile: Profile) -> Profile:

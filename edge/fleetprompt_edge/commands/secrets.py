@@ -2,14 +2,18 @@
 
 import argparse
 import getpass
+import re
 import sys
 from pathlib import Path
 
 from fleetprompt_edge import vault
 from fleetprompt_edge.commands.shared import OK, UNHEALTHY, answering, profile_of
 from fleetprompt_edge.errors import SecretError
+from fleetprompt_edge.store.lock import running_process
 from fleetprompt_edge.telling import tell
 from fleetprompt_edge.vault.file import new_key as write_new_key
+
+_KEY = re.compile(r"fp_conn_[0-9A-Za-z]{43}")
 
 
 @answering
@@ -22,6 +26,7 @@ def put(asked: argparse.Namespace) -> int:
         raise SecretError(
             "Nothing was given.", remedy=f"Type it, or: `… secrets set {asked.name} < FILE`"
         )
+    _must_look_right(asked.name, value)
     chosen = vault.vaults(profile, folder)
     # systemd's credentials are read only; where there is another place, that one is meant.
     place = next((one for one in chosen if one.label != "systemd credentials"), chosen[0])
@@ -29,9 +34,28 @@ def put(asked: argparse.Namespace) -> int:
     tell(
         asked,
         {"ok": True, "name": asked.name, "place": place.label},
-        f"Stored {asked.name} in the {place.label} and read it back.",
+        f"Stored {asked.name} in the {place.label} and read it back."
+        + (" Restart the connector: it reads it when it starts." if _runs(folder) else ""),
     )
     return OK
+
+
+def _must_look_right(name: str, value: str) -> None:
+    """What was copied wrongly is said now, and not repeated."""
+    if name == vault.API_KEY and not _KEY.fullmatch(value):
+        raise SecretError(
+            "That is no connector's key.",
+            remedy="It begins with fp_conn_, followed by 43 letters and digits.",
+        )
+    if name == vault.BRIDGE_PASSWORD and not (value.isascii() and value.isprintable()):
+        raise SecretError(
+            "That is no password of Bridge's: it has other characters than Bridge's have.",
+            remedy="Copy the one that Bridge shows under Mailbox details; it is not Proton's.",
+        )
+
+
+def _runs(folder: Path) -> bool:
+    return folder.exists() and running_process(folder) is not None
 
 
 @answering

@@ -91,7 +91,9 @@ class BridgeSession:
         self._early: dict[int, bytes] = {}
 
     def login(self, username: str, password: str) -> None:
-        """Log in; ``BridgeLoginError`` if Bridge refuses."""
+        """Log in; ``BridgeLoginError`` if Bridge refuses, or would: it makes passwords of ASCII alone."""
+        if not (username + password).isascii():
+            raise _refused()
         try:
             with telling():
                 self._client.login(username, password)
@@ -100,11 +102,7 @@ class BridgeSession:
         except LoginError as error:
             if isinstance(error.__context__, imaplib.IMAP4.abort):
                 raise BridgeDownError("Bridge closed the connection at the login.") from None
-            raise BridgeLoginError(
-                "Bridge refused the login.",
-                remedy="Compare user name and password with those that Bridge shows for the account "
-                "(not Proton's own password). Just after Bridge started this may pass by itself.",
-            ) from None
+            raise _refused() from None
 
     @property
     def idles(self) -> bool:
@@ -283,6 +281,14 @@ class BridgeSession:
             return list(answers)
         except UnreadableResponseError as error:
             raise BridgeRefusedError(f"Bridge's answer cannot be read: {error}.") from None
+
+
+def _refused() -> BridgeLoginError:
+    return BridgeLoginError(
+        "Bridge refused the login.",
+        remedy="Compare user name and password with those that Bridge shows for the account "
+        "(not Proton's own password). Just after Bridge started this may pass by itself.",
+    )
 
 
 def _uid_set(uids: Sequence[int]) -> str:

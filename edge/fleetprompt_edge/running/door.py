@@ -63,5 +63,6 @@ class Door:
         return BridgeLoginError(
             "Bridge refuses user name or password.",
             remedy="Compare them with those that Bridge shows for the account (not Proton's own password) "
-            "and store the password: `fleetprompt-edge secrets set bridge-password`.",
+            "and store the password: `fleetprompt-edge secrets set bridge-password`. Then restart the "
+            "connector.",
         )

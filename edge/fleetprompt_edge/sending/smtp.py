@@ -102,6 +102,9 @@ class Courier:
         return Delivery("not_taken", kind, "Bridge refused the login for sending.", wait)
 
     def _open(self) -> smtplib.SMTP:
+        if not (self._user + self._password).isascii():
+            # What Bridge would say; SMTP has no way to ask it.
+            raise smtplib.SMTPAuthenticationError(454, b"")
         where = (self._options.host, self._options.port)
         context = bridge_context(self._pin)
         implicit = self._options.tls == "implicit"

@@ -60,7 +60,7 @@ class Leased(NamedTuple):
 
 
 class Platform:
-    """One profile's connection; may be used by several threads."""
+    """One profile's connection; may be used by several threads. ``PlatformAuthError`` for what is no key."""
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class Platform:
         *,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        if not key.isascii() or not key.isprintable():
+            raise _key_refused("What is stored as the connector's key is none.")
         self._clock = clock
         self._http = httpx.Client(
             base_url=base_url,
@@ -184,12 +186,10 @@ class Platform:
         status = answer.status_code
         problem = _problem(answer)
         if status in (401, 403) and problem is not None:
-            return PlatformAuthError(
+            return _key_refused(
                 "FleetPrompt does not accept the connector's key."
                 if status == 401
-                else "The connector's key may not do this.",
-                remedy="Make a new key for this connector and store it: "
-                "`fleetprompt-edge secrets set api-key`.",
+                else "The connector's key may not do this."
             )
         if status in (429, 503):
             return PlatformBusyError("FleetPrompt asks to wait.", self._retry_after(answer))
@@ -252,6 +252,14 @@ def _problem(answer: httpx.Response) -> str | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return found.rpartition("#")[2] if isinstance(found, str) and "#" in found else None
+
+
+def _key_refused(message: str) -> PlatformAuthError:
+    return PlatformAuthError(
+        message,
+        remedy="Ask for a new code for this connector and `fleetprompt-edge pair CODE`; or make a new key "
+        "and store it: `fleetprompt-edge secrets set api-key`. Then restart the connector.",
+    )
 
 
 def _not_ours() -> PlatformDownError:
