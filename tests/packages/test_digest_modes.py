@@ -282,6 +282,24 @@ async def test_a_token_that_works_no_more_does_not_keep_a_hybrid_digest_back(
     assert len(mattermost.posts) == 1
 
 
+async def test_a_token_that_gets_no_answer_does_not_keep_a_hybrid_digest_back_for_good(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """The webhook works all the time; only what the token asks is answered with 500."""
+    installation = await connected_as(platform, mattermost, "hybrid")
+    mattermost.set(token_in_error=True)
+    directive, _ = await platform.run_now(installation.id)
+    for _ in range(3):
+        await platform.work()
+        assert mattermost.posts == []
+        await platform.hours_pass()
+    await platform.work()
+    entry = await entry_of(platform)
+    assert (entry.state, entry.remote_place) == ("posted", None)
+    assert len(mattermost.posts) == 1
+    assert (await platform.directive(directive.id)).state == "succeeded"
+
+
 async def test_a_hybrid_digest_that_is_not_seen_at_once_gets_its_link_later(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:

@@ -26,6 +26,8 @@ from fleetprompt.vault.models import IntegrationCredential
 from fleetprompt.vault.secret import Secret
 from fleetprompt.vault.service import get_credential
 
+# From this attempt on a digest goes out unproven rather than not at all, if the token's side does not answer.
+_WAITED_FOR_TOKEN = 4
 WEBHOOK = "mattermost"
 TOKEN = "mattermost_token"  # noqa: S105 - a kind of credential, not a token
 KINDS_OF_MODE: Mapping[Mode, frozenset[str]] = {
@@ -113,7 +115,8 @@ async def open_way(
             "warning", "the token cannot be used; posting through the webhook alone"
         )
         return hook
-    return HybridWay(hook, server, team, channel)
+    wait = context.directive.attempt < _WAITED_FOR_TOKEN
+    return HybridWay(hook, server, team, channel, wait=wait)
 
 
 async def tell_left_out(context: HandlerContext, way: Way) -> None:

@@ -135,14 +135,18 @@ class HybridWay:
     """Through a webhook into the named channel, read back with a token.
 
     A token that works no more does not keep the digest from being posted: it goes out as through a
-    webhook alone, and an ambiguous end of it stays unknown.
+    webhook alone, and an ambiguous end of it stays unknown. So it does if the token's side gives no
+    answer and nobody wants to ``wait`` for one any longer.
     """
 
     can_look = True
     known_mark: Mark | None = None
 
-    def __init__(self, hook: WebhookWay, server: Server, team: str, channel: str) -> None:
+    def __init__(
+        self, hook: WebhookWay, server: Server, team: str, channel: str, *, wait: bool = True
+    ) -> None:
         self._hook, self._server, self._team, self._channel = hook, server, team, channel
+        self._wait = wait
 
     async def prepare(self) -> Mark | Outcome:
         """Where the post will be looked for."""
@@ -150,7 +154,7 @@ class HybridWay:
         if not isinstance(found, Outcome):
             return Mark(found[0].id, None, found[1])
         tried = harmless(found)
-        return Mark() if tried.state == "rejected" else tried
+        return Mark() if tried.state == "rejected" or not self._wait else tried
 
     async def send(self, key: str, not_after: float) -> Outcome:
         """Post once through the webhook."""
