@@ -232,6 +232,31 @@ def test_trap_47_a_backfill_tells_a_mail_that_could_not_be_loaded_at_first(house
         assert house.desk.store.ledger.backfill(folder.id) is None
 
 
+def test_trap_47_new_mail_is_told_while_a_long_backfill_goes_on(house: House) -> None:
+    for uid in range(1, 401):
+        house.add(uid, minutes=-10_000)
+    house.begin()
+    with house.desk.store.transaction():
+        (folder,) = house.desk.store.ledger.folders()
+        house.desk.store.ledger.ask_backfill(folder.id, 0)
+    began = house.clock.monotonic()
+    house.watch.turn()
+    assert 0 < len(house.desk.subjects()) < 400
+    # It goes on at once, not after the time between two looks.
+    assert house.clock.monotonic() - began < 60
+    house.add(999)
+    house.watch.turn()
+    assert house.desk.subjects().index("s999") < 300
+    for _ in range(20):
+        if len(house.desk.subjects()) < 401:
+            house.watch.turn()
+    house.turns(1)
+    with house.desk.store.transaction():
+        assert house.desk.store.ledger.backfill(folder.id) is None
+    # 120 at once, then two a second, and the last look waits for more.
+    assert house.clock.monotonic() - began == pytest.approx((401 - 120) / 2 + 30, abs=32)
+
+
 def test_trap_18_a_mail_that_ends_the_connection_holds_up_no_other(house: House) -> None:
     house.begin()
     for uid in range(1, 41):

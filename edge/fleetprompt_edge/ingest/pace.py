@@ -10,6 +10,7 @@ class Pace:
 
     def __init__(self, clock: Clock, per_minute: int) -> None:
         self._clock = clock
+        self.per_minute = per_minute
         self._per_second = per_minute / 60
         self._most = float(per_minute)
         self._left = float(per_minute)

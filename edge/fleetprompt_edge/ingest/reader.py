@@ -11,6 +11,7 @@
    before it changes nothing, a crash after it repeats nothing (trap 33).
 """
 
+import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from threading import Event
@@ -31,6 +32,7 @@ from fleetprompt_edge.store.ledger import Folder, Unreadable
 IDENTIFIED = 500  # messages whose identities are asked for at once
 BATCH = 50  # messages of which more than that is asked for at once, and held in memory
 WINDOW = 2_000  # UIDs listed at once
+BACKFILL_SECONDS = 15.0  # after which new mail has its turn before a backfill goes on
 LOOKED_FOR_SINCE = "looked_for_since:"  # note, by entry of the profile: epoch s
 CUT_OFF = 3  # times that the connection may break over one mail before that mail is set aside
 
@@ -72,11 +74,13 @@ class Reader:
         self._store = store
         self._fetcher = fetcher
         self._teller = teller
+        self._clock = clock
         self._pace = pace
         self._most_bytes = most_bytes
         self._stop = stop
         self._batch: dict[str, int] = {}
         self._cut_off: dict[tuple[str, int], int] = {}
+        self._unfinished: set[str] = set()
         self._later = Later(store, fetcher, teller, clock)
 
     def look(self, session: Session, watched: Watched) -> int:
@@ -97,6 +101,10 @@ class Reader:
                     # The batch may have been left half-way: nothing was written of it then.
                     return told
         return told + self._backfill(session, watched, folder, examined)
+
+    def unfinished(self, watched: Watched) -> bool:
+        """Whether the last look at a folder ended before a backfill did, so that another should follow."""
+        return watched.name in self._unfinished
 
     def _folder(self, watched: Watched, examined: Examined) -> Folder:
         with self._store.transaction():
@@ -152,6 +160,7 @@ class Reader:
         batch: "_Batch",
         *,
         backfill: bool = False,
+        until: float = math.inf,
     ) -> int:
         recent, then = (
             [one for one in some if backfill or not _arrived_before_us(folder, one.arrived)]
@@ -169,7 +178,9 @@ class Reader:
         # Before any position goes past them.
         self._later.set_aside(folder, {uid: arrived[uid] for uid in refused}, backfill=backfill)
         told = 0
-        for up_to, group in _groups(found, new, batch.up_to):
+        # No more at once than a minute lets through: nobody waits on an open connection for longer.
+        most = min(BATCH, self._pace.per_minute)
+        for up_to, group in _groups(found, new, batch.up_to, most):
             wanted = [one for one in group if one.uid in new]
             mails, unwanted, refused = self._read(session, watched, wanted)
             if self._stop.is_set():
@@ -187,6 +198,8 @@ class Reader:
                     self._store.ledger.advance_backfill(folder.id, up_to)
                 else:
                     self._store.ledger.advance(folder.id, up_to)
+            if self._clock.monotonic() >= until:
+                return told
         return told
 
     def _read(
@@ -227,8 +240,10 @@ class Reader:
     def _backfill(
         self, session: Session, watched: Watched, folder: Folder, examined: Examined
     ) -> int:
-        """Go on with a backfill that was asked for."""
+        """Go on with a backfill that was asked for, for a while."""
         ledger = self._store.ledger
+        self._unfinished.discard(watched.name)
+        until = self._clock.monotonic() + BACKFILL_SECONDS
         with self._store.transaction():
             asked = ledger.backfill(folder.id)
         if asked is None:
@@ -239,8 +254,13 @@ class Reader:
             rest: _Window | None = _Window(last, wanted)
             while rest is not None:
                 batch, rest = _batch(rest, IDENTIFIED)
-                told += self._look_closer(session, watched, folder, batch, backfill=True)
+                told += self._look_closer(
+                    session, watched, folder, batch, backfill=True, until=until
+                )
                 if self._stop.is_set():
+                    return told
+                if self._clock.monotonic() >= until:
+                    self._unfinished.add(watched.name)
                     return told
         with self._store.transaction():
             # Not before every mail of it was read: a new UIDVALIDITY would make it begin anew.
@@ -279,13 +299,13 @@ def _batch(window: _Window, size: int) -> tuple[_Batch, _Window | None]:
 
 
 def _groups(
-    found: Sequence[Found], new: Set[int], up_to: int
+    found: Sequence[Found], new: Set[int], up_to: int, most: int
 ) -> Iterator[tuple[int, Sequence[Found]]]:
-    """In pieces with at most ``BATCH`` new mails each, at least one, and how far all is done after each."""
+    """In pieces with at most so many new mails each, at least one, and how far all is done after each."""
     begin = count = 0
     for at, one in enumerate(found, start=1):
         count += one.uid in new
-        if count == BATCH and at < len(found):
+        if count == most and at < len(found):
             yield one.uid, found[begin:at]
             begin, count = at, 0
     yield up_to, found[begin:]

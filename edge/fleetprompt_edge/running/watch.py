@@ -64,7 +64,7 @@ class Watch:
             if self._reader.look(self._session, self._watched):
                 self._told()
             self._looked(place)
-            if not self._session.changed():
+            if not self._reader.unfinished(self._watched) and not self._session.changed():
                 self._session.wait(self._stop, self._poll_seconds)
         except StoreError:
             self.hang_up()
