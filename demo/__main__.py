@@ -30,7 +30,7 @@ from fleetprompt.db.engine import Database
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.runtime.platform import Platform, running_platform
 from fleetprompt.runtime.ports import PortTakenError
-from fleetprompt.runtime.state_lock import AlreadyRunningError
+from fleetprompt.runtime.state_lock import AlreadyRunningError, StateLock
 from fleetprompt.runtime.supervisor import SupervisorError
 from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
@@ -39,7 +39,7 @@ from fleetprompt.tenants.members import find_member
 from fleetprompt.tenants.service import get_tenant
 
 TENANTS = (("acme", "Acme", "Europe/Berlin"), ("harbor", "Harbor", "America/New_York"))
-console = Console()
+console = Console(soft_wrap=True)
 
 
 class Memory:
@@ -133,7 +133,8 @@ def _keys(platform: Platform, memory: Memory) -> dict[str, str]:
 def _show(slug: str, told: Told) -> None:
     # Mattermost keeps line breaks, which Markdown elsewhere wants marked.
     text = "  \n".join(told.digest.splitlines())
-    console.print(Panel(Markdown(text), title=f"the digest of {slug}, as posted", width=100))
+    panel = Panel(Markdown(text), title=f"the digest of {slug}, as posted", width=100)
+    console.print(panel, soft_wrap=False)
     state = "was posted by an earlier run" if told.already_posted else "posted"
     say(f"{slug}: {state}; run now took {told.run_now_seconds:.1f} s")
     say(f"  directive  {told.directive['type']} {told.directive['id']}: {told.directive['state']}")
@@ -161,7 +162,8 @@ def run(once: bool) -> None:
     """The demo from start to end."""
     begun = time.monotonic()
     settings = _settings()
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    with StateLock(settings.state_dir):
+        pass  # Nothing is changed beside a demo that runs: neither its log nor what it remembers.
     memory = Memory(settings.state_dir / "demo.json")
     log = settings.state_dir / "demo.log"
     say(f"starting PostgreSQL, the API and Dagster (log: {log})")
@@ -215,7 +217,7 @@ def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str], shop: 
     console.print(f"  operator's key: {keys['operator']}")
     console.print(f"  acme's key:     {keys['acme']}")
     link = asyncio.run(_console_link(platform.settings, "acme"))
-    console.print(f"  sign in to acme's console, once: {link}", soft_wrap=True)
+    console.print(f"  sign in to acme's console, once: {link}")
     console.print(f"  chat with yourself: on {shop}, and in {platform.urls['api']}/support/webchat")
     with contextlib.suppress(KeyboardInterrupt):
         platform.wait()

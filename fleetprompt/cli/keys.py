@@ -83,18 +83,20 @@ def list_command(tenant: Tenant, as_json: Json = False) -> None:
             keys = await list_keys(session, await get_tenant(session, tenant))
             return [
                 [
-                    *(k.id, k.name, k.hint, k.role, " ".join(k.scopes)),
-                    *(k.last_used_at, k.expires_at, k.revoked_at),
+                    *(k.id, k.name, k.hint, k.role),
+                    *(k.last_used_at, k.expires_at, k.revoked_at, " ".join(k.scopes)),
                 ]
                 for k in keys
             ]
 
-    columns = ["id", "name", "hint", "role", "scopes", "last used", "expires", "revoked"]
+    columns = ["id", "name", "hint", "role", "last used", "expires", "revoked", "scopes"]
     rows = run(work())
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        print_table(f"{len(rows)} keys of {tenant}", columns, rows)
+        times = [[one and f"{one:%Y-%m-%d %H:%M}" for one in row[4:7]] for row in rows]
+        shown = [[*row[:4], *ended, row[7]] for row, ended in zip(rows, times, strict=True)]
+        print_table(f"keys of {tenant}: {len(rows)}", columns, shown)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from fleetprompt.errors import FleetPromptError
 
 T = TypeVar("T")
 
+_LAST_COLUMN = 40  # characters; narrower it is not made
+
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` to its end; a problem is told on standard error, with exit code 1."""
@@ -37,13 +39,27 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table for people."""
+    """A table for people. Only its last column is broken into lines, so that the others can be copied."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("–" if value is None else str(value) for value in row))
-    Console().print(table)
+    shown = [[_in_a_cell(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
+    least = sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], _LAST_COLUMN)
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    for row in shown:
+        table.add_row(*map(Text, row))
+    console = Console()
+    console.width = max(console.width, least)
+    console.print(title, style="italic", markup=False)
+    console.print(table)
+
+
+def _in_a_cell(value: object) -> str:
+    """As a table shows it: names are others' words, which move no cursor."""
+    return "–" if value is None else "".join(s if s.isprintable() else " " for s in str(value))

@@ -64,6 +64,8 @@ def test_a_key_is_issued_listed_without_its_text_and_revoked(run: Run) -> None:
     assert token not in listed.stdout
     (key,) = json.loads(listed.stdout)
     assert (key["name"], key["revoked"]) == ("laptop", None)
+    shown = run(keys.app, "list", "cli-keys").stdout.splitlines()
+    assert any(line.startswith(f"{key['id']}  laptop  ") for line in shown), shown
     assert run(keys.app, "revoke", "cli-keys", key["id"]).exit_code == 0
     (key,) = json.loads(run(keys.app, "list", "cli-keys", "--json").stdout)
     assert key["revoked"] is not None
