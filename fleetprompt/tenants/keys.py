@@ -42,7 +42,8 @@ class Scope(StrEnum):
 
 
 TENANT_SCOPES = frozenset(Scope) - {Scope.TENANTS_ADMIN}
-CONNECTOR_SCOPES = frozenset({Scope.SIGNALS_WRITE, Scope.DIRECTIVES_READ, Scope.DIRECTIVES_EXECUTE})
+# A connector's key lies on a customer's machine: of the tenant's directives it sees its own alone.
+CONNECTOR_SCOPES = frozenset({Scope.SIGNALS_WRITE, Scope.DIRECTIVES_EXECUTE})
 
 
 def _base62(number: int, length: int) -> str:

@@ -112,7 +112,7 @@ async def test_a_code_is_exchanged_for_a_key_that_works(
     async with calling(app, got["key"]) as connector:
         me = (await connector.get("/api/v1/me")).json()
         assert me["connector_id"] == got["connector_id"]
-        assert me["scopes"] == ["directives:execute", "directives:read", "signals:write"]
+        assert me["scopes"] == ["directives:execute", "signals:write"]
         polled = await connector.get("/api/edge/v1/directives")
         assert (polled.status_code, polled.json()) == (200, [])
     shown = (await owner_client.get(f"/api/v1/connectors/{got['connector_id']}")).json()

@@ -69,7 +69,7 @@ def lease_of(directive: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_directive_is_fetched_kept_and_reported(
-    laptop: httpx.AsyncClient, database: Database, tenant: Tenant
+    laptop: httpx.AsyncClient, owner_client: httpx.AsyncClient, database: Database, tenant: Tenant
 ) -> None:
     directive_id = await asked(database, tenant, params={"words": "hi"}, correlation_id="c-1")
     (held,) = await polled(laptop)
@@ -91,7 +91,7 @@ async def test_a_directive_is_fetched_kept_and_reported(
     done = await laptop.post(f"{POLL}/{directive_id}/result", json=said)
     assert done.status_code == 200, done.text
     assert (done.json()["state"], done.json()["available_at"]) == ("succeeded", None)
-    read = (await laptop.get(f"/api/v1/directives/{directive_id}")).json()
+    read = (await owner_client.get(f"/api/v1/directives/{directive_id}")).json()
     assert (read["state"], read["result"]) == ("succeeded", {"sent": 1})
     assert read["target"] == "laptop"
     assert held["lease_token"] not in str(read)
@@ -293,6 +293,29 @@ async def test_a_key_without_the_scope_and_a_connector_called_platform_are_refus
         answer = await client.get(POLL)
         assert problem_id(answer, 403) == "forbidden"
         assert answer.json()["scope"] == "directives:execute"
+
+
+@pytest.mark.parametrize("made", ["now", "when the scope came with it"])
+async def test_a_connectors_key_reads_no_directive_but_those_that_it_fetches(
+    app: FastAPI, keys: Keys, database: Database, tenant: Tenant, made: str
+) -> None:
+    """It lies on a customer's machine; what others of the tenant write and approve is not for it."""
+    directive_id = await asked(database, tenant, connector_id="desk")
+    token = await keys.connector(tenant)
+    if made != "now":
+        scopes = ["signals:write", "directives:read", "directives:execute"]
+        async with database.platform() as session:
+            await session.execute(
+                update(ApiKey).where(ApiKey.organization_id == tenant.id).values(scopes=scopes)
+            )
+    async with calling(app, token) as client:
+        me = (await client.get("/api/v1/me")).json()
+        assert me["scopes"] == ["directives:execute", "signals:write"]
+        for path in ("directives", f"directives/{directive_id}", "approvals", "approval-notices"):
+            answer = await client.get(f"/api/v1/{path}")
+            assert problem_id(answer, 403) == "forbidden"
+            assert answer.json()["scope"] == "directives:read"
+        assert await polled(client) == []
 
 
 async def test_an_owner_makes_a_connectors_key_that_fetches(
