@@ -18,7 +18,13 @@ from fleetprompt.errors import ConflictError, NotFoundError
 from fleetprompt.packages import registry
 from fleetprompt.packages.models import Installation
 from fleetprompt.packages.scheduling import plan_slots
-from fleetprompt.packages.service import INSTALLED, get_installation, tell
+from fleetprompt.packages.service import (
+    INSTALLED,
+    connection_options,
+    get_installation,
+    is_its_credential,
+    tell,
+)
 from fleetprompt.schedules.models import ScheduleSlot
 from fleetprompt.schedules.slots import replan
 from fleetprompt.tenants.service import Tenant
@@ -32,7 +38,7 @@ class InstallationParams(DirectiveParams):
 
 
 class ConfigureParams(InstallationParams):
-    """The whole new configuration, defaults filled in."""
+    """The whole new configuration; connections that it does not name stay what they are."""
 
     config: dict[str, Any]
 
@@ -69,7 +75,8 @@ async def configure(context: HandlerContext, params: ConfigureParams) -> dict[st
             raise ConflictError(
                 f"The installation is {installation.state}; it cannot be configured."
             )
-        await _apply(session, installation, params.config, context)
+        config = await _with_connections(session, installation, params.config)
+        await _apply(session, installation, config, context)
         await tell(session, "configure.completed", installation, context.directive)
         return {
             "installation_id": str(installation.id),
@@ -152,6 +159,23 @@ async def install_failed(
         error_kind=failure.error_kind,
         error_message=failure.message,
     )
+
+
+async def _with_connections(
+    session: AsyncSession, installation: Installation, config: dict[str, Any]
+) -> dict[str, Any]:
+    """``config`` with the installation's own connections where it names none, or one that is gone.
+
+    Since it was asked for, perhaps days ago for want of an approval, somebody may have connected anew.
+    """
+    manifest = registry.get(installation.package)
+    checked = registry.validate_config(manifest, config).as_json()
+    for option, kind in connection_options(installation).items():
+        named = checked.get(option)
+        gone = named is not None and not await is_its_credential(session, installation, kind, named)
+        if option not in config or gone:
+            checked[option] = installation.config.get(option)
+    return checked
 
 
 async def _apply(

@@ -106,22 +106,30 @@ async def configure(
 ) -> Directive:
     """Ask for another configuration; it is checked here already, and again when it is applied.
 
-    The credential stays what it is unless ``config`` names another one of this installation.
+    A connection stays what it is when this is applied, unless ``config`` names another one of this
+    installation, or null.
     """
     require_administrator(actor)
     installation = await get_installation(session, installation_id)
     manifest = registry.get(installation.package)
-    given = dict(config)
-    operations = operations_of(installation.package)
-    if operations is not None:
-        for connectable in connectables_of(operations).values():
-            given.setdefault(connectable.option, installation.config.get(connectable.option))
-    checked = registry.validate_config(manifest, given).as_json()
+    checked = registry.validate_config(manifest, dict(config)).as_json()
     await _check_credential(session, installation, checked)
-    checksum = registry.config_checksum(checked)
+    connections = connection_options(installation)
+    asked = {
+        name: value for name, value in checked.items() if name in config or name not in connections
+    }
+    checksum = registry.config_checksum(asked)
     return await _ask(
-        session, tenant, installation, "configure", actor, f":{checksum}", config=checked
+        session, tenant, installation, "configure", actor, f":{checksum}", config=asked
     )
+
+
+def connection_options(installation: Installation) -> Mapping[str, str]:
+    """The options of its configuration that name a connection, each with the kind of its credential."""
+    operations = operations_of(installation.package)
+    if operations is None:
+        return {}
+    return {one.option: kind for kind, one in connectables_of(operations).items()}
 
 
 async def disable(
@@ -281,11 +289,15 @@ async def _check_credential(
     session: AsyncSession, installation: Installation, config: Mapping[str, Any]
 ) -> None:
     """NotFoundError unless each credential named in ``config`` is this installation's (trap 34)."""
-    operations = operations_of(installation.package)
-    for kind, connectable in connectables_of(operations).items() if operations else ():
-        named = config.get(connectable.option)
-        if named is None:
-            continue
-        found = await session.get(IntegrationCredential, UUID(named))
-        if found is None or (found.installation_id, found.kind) != (installation.id, kind):
+    for option, kind in connection_options(installation).items():
+        named = config.get(option)
+        if named is not None and not await is_its_credential(session, installation, kind, named):
             raise NotFoundError(f"There is no {kind} credential {named} of this installation.")
+
+
+async def is_its_credential(
+    session: AsyncSession, installation: Installation, kind: str, named: str
+) -> bool:
+    """Whether there is a credential of this id and kind of this installation."""
+    found = await session.get(IntegrationCredential, UUID(named))
+    return found is not None and (found.installation_id, found.kind) == (installation.id, kind)

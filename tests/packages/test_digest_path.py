@@ -218,6 +218,32 @@ async def test_another_tenants_credential_is_not_found_and_never_used(
         await other.installation(installation.id)
 
 
+async def test_a_configuration_that_is_applied_late_keeps_what_was_connected_meanwhile(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """It may have waited for an approval for days."""
+
+    async def ask(**config: Any) -> None:
+        async with platform.database.tenant(platform.tenant.schema) as session:
+            await service.configure(session, platform.tenant, installation.id, config, ADMIN)
+
+    async def connect_and_work() -> str | None:
+        connected, _ = await platform.connect(installation.id, mattermost.hook_url)
+        await platform.work()
+        applied = (await platform.installation(installation.id)).config
+        assert applied["mattermost_credential_id"] == connected.config["mattermost_credential_id"]
+        return str(applied["schedule_time"])
+
+    installation = await platform.install()
+    await ask(schedule_time="10:00")
+    assert await connect_and_work() == "10:00"
+    before = (await platform.installation(installation.id)).config
+    await ask(**{**before, "schedule_time": "11:00"})
+    assert await connect_and_work() == "11:00"
+    await platform.configure(installation.id, mattermost_credential_id=None)
+    assert (await platform.installation(installation.id)).config["mattermost_credential_id"] is None
+
+
 async def test_without_a_connection_a_run_says_so(platform: Platform) -> None:
     installation = await platform.install()
     assert await platform.slots() == []
