@@ -112,6 +112,8 @@ async def open_conversation(
         conversation = await _open_one(session, guest)
     if conversation is None:  # ended between the two statements by another page of the visitor's
         raise ConflictError("The conversation has just ended. Try again.")
+    if not made and (arrival.identity is not None or arrival.contact != Contact()):
+        await guest.admit_change(session)
     if site.settings.consent is not None and conversation.consent_version != arrival.consent:
         conversation.consent_version, conversation.consented_at = arrival.consent, guest.now
     if made:

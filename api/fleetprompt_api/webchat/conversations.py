@@ -119,6 +119,7 @@ async def rate(asked: RatingOf, guest: TheGuest, platform: Platform) -> None:
         )
         await guest.admit_change(session)
         await conversations.rate(session, found, asked.rating)
+    platform.chat_live.tell(guest.site.tenant.schema, found.id)
 
 
 @routes.post("/typing", status_code=204)
@@ -133,9 +134,9 @@ async def typing(asked: OfConversation, guest: TheGuest, platform: Platform) -> 
 async def erase(guest: TheGuest, platform: Platform) -> None:
     """Forget the visitor: all conversations at this site."""
     async with platform.database.tenant(guest.site.tenant.schema) as session:
-        await guest.admit_change(session)
         erased = await erasure.erase_visitor(
             session, guest.site.id, guest.visitor_id, guest.now, by="visitor"
         )
+        await guest.admit_change(session)  # behind the conversations' locks, like every change
     for conversation_id in erased:
         platform.chat_live.tell(guest.site.tenant.schema, conversation_id)

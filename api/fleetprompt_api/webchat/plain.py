@@ -166,10 +166,10 @@ async def _act(
     schema = guest.site.tenant.schema
     if what == "erase":
         async with platform.database.tenant(schema) as session:
-            await guest.admit_change(session)
             erased = await erasure.erase_visitor(
                 session, guest.site.id, guest.visitor_id, guest.now, by="visitor"
             )
+            await guest.admit_change(session)  # behind the conversations' locks, like every change
         for conversation_id in erased:
             platform.chat_live.tell(schema, conversation_id)
         return Outcome(words.erased, over=True)

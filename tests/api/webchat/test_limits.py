@@ -87,6 +87,19 @@ async def test_a_noisy_visitor_takes_nothing_of_what_the_others_have(
     assert [(await quiet.say(f"hello {i}")).status_code for i in range(3)] == [201, 201, 201]
 
 
+async def test_a_contact_that_comes_with_a_session_counts_like_any_other_change(
+    app: FastAPI, client: httpx.AsyncClient, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    widget = await limited(client, database, settings, tenant, changes_per_visitor_minute=3)
+    platform_of(app).clock = _mid_minute()
+    await widget.begin(contact={"name": "0"})
+    answers = [await widget.post("sessions", {"contact": {"name": str(i)}}) for i in range(1, 5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[3].json()["scope"] == "visitor"
+    # Without any, it is no change.
+    assert (await widget.begin())["contact"]["name"] == "3"
+
+
 async def test_t42_an_office_behind_one_address_is_not_shut_out(
     new_widget: Callable[[], Widget],
 ) -> None:
