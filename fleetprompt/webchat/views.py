@@ -16,6 +16,7 @@ def conversation_view(conversation: ChatConversation) -> View:
         "last_seq": conversation.last_seq,
         "agent": conversation.agent,
         "contact": conversation.visitor_email is not None,
+        "rated": conversation.rating is not None,
     }
 
 

@@ -33,6 +33,7 @@ class Conversation:
     contact: Json = field(default_factory=dict)
     identity: str | None = None
     page_url: str | None = None
+    language: str | None = None
     rating: int | None = None
     messages: list[Json] = field(default_factory=list)
 
@@ -43,6 +44,7 @@ class Conversation:
             "last_seq": len(self.messages),
             "agent": self.agent,
             "contact": bool(self.contact.get("email")),
+            "rated": self.rating is not None,
         }
 
     def add(self, role: str, text: str, author: str | None, client: str | None) -> Json:
@@ -321,6 +323,7 @@ class WebchatApi(HttpServer):
         self.conversations[found.id] = found
         found.consent = body.get("consent")
         found.page_url = body.get("page_url")
+        found.language = body.get("language")
         found.contact |= named(body.get("contact") or {})
         found.identity = body.get("identity") or found.identity
         return answer_json(

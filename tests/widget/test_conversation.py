@@ -123,15 +123,19 @@ def test_trap_20_a_new_notice_is_asked_about_and_the_text_stays(
 ) -> None:
     page = visit()
     begin(page, "first")
-    api.site["consent"] = {**api.site["consent"], "version": "2", "text": "We also sell boats."}
+    page.context.set_offline(True)
     say(page, "second")
+    say(page, "third")
+    api.site["consent"] = {**api.site["consent"], "version": "2", "text": "We also sell boats."}
+    page.context.set_offline(False)
     expect(dialog(page).get_by_text("We also sell boats.")).to_be_visible()
     dialog(page).get_by_role("button", name="Cancel").click()
-    expect(field(page)).to_have_value("second")
-    assert api.texts() == own(page) == ["first"]
+    expect(field(page)).to_have_value("second\nthird")
+    eventually(lambda: own(page) == ["first"])
+    assert api.texts() == ["first"]
     field(page).press("Enter")
     agree(page)
-    eventually(lambda: api.texts() == ["first", "second"])
+    eventually(lambda: api.texts() == ["first", "second\nthird"])
     assert api.only().consent == "2"
 
 
@@ -175,6 +179,11 @@ def test_the_end_is_told_and_rated_and_writing_begins_anew(visit: Visit, api: We
     expect(note(page)).to_have_text("Thank you!")
     closed = api.only()
     assert (closed.status, closed.rating) == ("closed", 4)
+    page.reload()
+    open_chat(page)
+    expect(note(page)).to_have_text("This chat has ended.")
+    expect(delivered(page)).to_have_count(1)
+    expect(dialog(page).get_by_role("button", name="4", exact=True)).to_have_count(0)
     say(page, "second")
     expect(dialog(page).get_by_role("button", name="End chat")).to_be_visible()
     eventually(lambda: api.texts() == ["first", "second"])
@@ -315,6 +324,19 @@ def test_the_page_opens_closes_resets_and_hears_what_happens(visit: Visit, api: 
     page.evaluate("FleetPromptChat.push(['reset'])")
     eventually(lambda: page.evaluate(STORED) == [0, 0, 0, 0, 0])
     assert own(page) == []
+
+
+def test_who_is_forgotten_while_the_server_still_answers_does_not_come_back(
+    visit: Visit, api: WebchatApi
+) -> None:
+    begin(visit(), "mine alone")
+    asked, api.delay = api.bootstraps, 1.0
+    next_one = visit()
+    eventually(lambda: sum(one.path.endswith("bootstrap") for one in api.requests) > asked + 1)
+    next_one.evaluate("FleetPromptChat.push(['reset'])")
+    begin(next_one, "somebody else's")
+    assert own(next_one) == ["somebody else's"]
+    assert len({one.visitor for one in api.conversations.values()}) == 2
 
 
 def test_what_came_in_while_the_visitor_was_away_is_counted_on_the_button(

@@ -29,6 +29,7 @@ export interface Conversation {
   readonly last_seq: number;
   readonly agent: string | null;
   readonly contact: boolean;
+  readonly rated: boolean;
 }
 
 export interface Message {
@@ -71,13 +72,16 @@ export type Api = ReturnType<typeof api>;
 /** Milliseconds until a request without an answer counts as lost. */
 const LONGEST = 30_000;
 
-/** Asks the chat for the visitor `secret`, and has it `welcome` who the server says it is. */
+/**
+ * Asks the chat for the visitor `secret`, and has it `welcome` who the server says it is; whether that is still
+ * the visitor who `asked`.
+ */
 export function api(
   address: string,
   site: string,
   language: string,
   secret: () => Promise<string | undefined>,
-  welcome: (body: Body) => Promise<void>,
+  welcome: (body: Body, asked: string | undefined) => Promise<boolean>,
 ) {
   let token = "";
   let bootstrapping: Promise<Answer> | undefined;
@@ -88,10 +92,7 @@ export function api(
       const visitor = await secret();
       const answer = await answered(() => request("bootstrap", { visitor, language }));
       const { body } = answer;
-      if (body.token) {
-        token = body.token;
-        await welcome(body as Body);
-      }
+      if (body.token && (await welcome(body as Body, visitor))) token = body.token;
       bootstrapping = undefined;
       return answer;
     })());

@@ -16,8 +16,8 @@ export type App = ReturnType<typeof mount>;
 const TYPING = 3_000;
 const TYPING_HOLDS = 6_000;
 
-/** What tabs tell each other: to read again, to ask the server, to forget; or what happened. */
-type Told = "kept" | "begun" | "erased" | { readonly id: string; readonly happening: Happening };
+/** What tabs tell each other: to read again, to ask the server, to forget, that all is erased; or what happened. */
+type Told = "kept" | "begun" | "reset" | "erased" | { readonly id: string; readonly happening: Happening };
 
 export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: string, key: string) {
   let site: Site | undefined;
@@ -51,10 +51,13 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     key,
     words.language,
     async () => (await change()).visitor,
-    async ({ site: found, visitor, conversation }) => {
+    async ({ site: found, visitor, conversation }, asked) => {
       site = found;
-      await change(() => ({ visitor }));
-      took(conversation);
+      // Forgotten meanwhile, or another tab was first: the answer is about somebody else.
+      const kept = await change((kept) => (kept.visitor === asked ? { visitor } : {}));
+      const same = kept.visitor === visitor;
+      if (same) took(conversation);
+      return same;
     },
   );
   const screen = view(host, launcher, write, typed, end, erase, toggled);
@@ -102,7 +105,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     if (found && !following) void attend(found, (following = new AbortController()).signal);
     else if (live && found && found.last_seq > cursor) void catchUp();
     if (!isOpen() && live) following?.abort();
-    if (found?.status === "closed" && !rated && site?.rating) void rate();
+    if (found?.status === "closed" && !rated && !found.rated && site?.rating) void rate();
     render();
   }
 
@@ -169,6 +172,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   async function heard(told: Told): Promise<void> {
     if (told === "erased") wipe();
+    else if (told === "reset") forget();
     else if (told === "kept") await change();
     else if (told === "begun") {
       renounce(); // another tab has a conversation: whether it is this visitor's the server knows
@@ -247,7 +251,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     let answer: Answer;
     if (contact || identity || !to || !(message!.to || isOpen())) {
       const page_url = location.origin + location.pathname;
-      answer = await send("sessions", { consent, contact, identity, page_url });
+      answer = await send("sessions", { consent, contact, identity, page_url, language: words.language });
       if (!answer.problem) {
         identity = undefined;
         if (contact) await change(() => ({ contact: undefined }));
@@ -282,7 +286,7 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
       // A new notice: without consent to it the text goes back to where it was written.
       site = { ...site!, consent: body.consent ?? site!.consent };
       await change(() => ({ consent: undefined }));
-      void agree().then((yes) => (yes ? drain() : mine.kept.outbox.forEach(edit)));
+      void agree().then((yes) => (yes ? drain() : [...mine.kept.outbox].reverse().forEach(edit)));
     } else if (message?.to && /^(conv|not-f)/.test(problem)) {
       // It is not stored there, or the answer would have been that it is: it goes to a new one.
       if (message.to === conversation?.id)
@@ -373,13 +377,12 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
 
   /** The server has removed everything: nothing stays here. */
   function wipe(): void {
-    reset();
+    forget();
     note = words.erased;
     render();
   }
 
-  /** Forgets the visitor on this machine. */
-  function reset(): void {
+  function forget(): void {
     identity = undefined;
     offered = false;
     note = "";
@@ -461,7 +464,11 @@ export function mount(host: HTMLElement, launcher: HTMLButtonElement, address: s
     open: screen.open,
     close,
     toggle: () => (screen.dialog.open ? close() : screen.open()),
-    reset,
+    /** Forgets the visitor on this machine. */
+    reset() {
+      tell("reset");
+      forget();
+    },
     /** What came in since the visitor left, and what could not be sent then. */
     async resume() {
       await change();

@@ -39,4 +39,4 @@ textarea+.go{flex:none}
 ::placeholder{color:var(--m)}
 .foot{display:flex;justify-content:center;gap:16px;padding-bottom:12px}
 b:empty,.foot :empty{display:none}
-@media ${SMALL}{dialog{position:fixed;inset:0!important;width:auto;height:auto;max-width:none;max-height:none;border:0;border-radius:0}}`;
+@media ${SMALL}{dialog{position:fixed;inset:0!important;min-width:100%;min-height:100%;border:0;border-radius:0}}`;

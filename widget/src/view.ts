@@ -69,8 +69,9 @@ export function view(
     ariaLabel: words.write,
     oninput: typed,
     onkeydown(event) {
-      // Enter that ends the composing of a word (Japanese, Chinese) sends nothing.
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+      // Enter that ends the composing of a word (Japanese, Chinese) sends nothing. Safari has ended it by then, and says
+      // so by the code alone: 229, in every browser.
+      if (event.keyCode === 13 && !event.shiftKey) submit(event);
     },
   });
   const dialog = make(

@@ -155,8 +155,10 @@ async def test_an_end_is_told_of_once_and_rated_after_it(
         assert answer.json()["conversation"]["status"] == "closed"
     (ended,) = await signals_of(database, tenant, "webchat.session.ended")
     assert ended["by"] == "visitor"
+    assert (await widget.bootstrap())["conversation"]["rated"] is False
     for rating in (2, 5, 5):
         assert (await widget.post("rating", {**of, "rating": rating})).status_code == 204
+    assert (await widget.bootstrap())["conversation"]["rated"] is True
     assert problem_id(await widget.post("rating", {**of, "rating": 6}), 422) == "invalid"
     told = await signals_of(database, tenant, "webchat.session.rated")
     assert [one["rating"] for one in told] == [2, 5]
