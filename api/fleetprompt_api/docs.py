@@ -4,11 +4,13 @@ Plain HTML without script or anything from elsewhere, so that the strictest poli
 """
 
 import inspect
+import re
 from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -26,13 +28,15 @@ _HEADERS = {
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("fleetprompt_api", "templates"),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["prose"] = _prose
+    return made
 
 
 @routes.get("/docs")
@@ -62,6 +66,11 @@ async def read_style() -> Response:
     """The pages' style sheet."""
     source, _, _ = _templates().loader.get_source(_templates(), "style.css")  # type: ignore[union-attr]  # given above
     return Response(source, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+
+def _prose(text: str) -> Markup:
+    """Text whose `names` between backticks are shown as code."""
+    return Markup(re.sub("`+([^`]+)`+", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped
 
 
 def _page(template: str, **values: Any) -> HTMLResponse:

@@ -35,6 +35,7 @@ async def test_a_page_needs_nothing_from_elsewhere_and_no_script(app: FastAPI, p
         assert page.status_code == 200
         assert "script" not in page.headers["content-security-policy"]
         assert "<script" not in page.text
+        assert "`" not in page.text
         for address in re.findall(r'(?:href|src)="([^"#]+)', page.text):
             assert address.startswith("/"), address
             assert (await client.get(address)).status_code == 200
