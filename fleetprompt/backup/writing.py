@@ -108,15 +108,19 @@ def _make_folders(folder: Path) -> None:
 
 
 def _copy_lake(lake: LakePath, slug: str, folder: Path) -> int:
+    """Copy the tenant's files until there is none that was not seen: days become months meanwhile."""
+    seen: set[LakePath] = set()
     copied = 0
-    for file in tenant_files(lake, slug):
-        target = folder / str(file).removeprefix(f"{lake}/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with file.open("rb") as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-        except FileNotFoundError:
-            # Retention or compaction took it away just now.
-            continue
-        copied += 1
+    while unseen := [file for file in tenant_files(lake, slug) if file not in seen]:
+        for file in unseen:
+            seen.add(file)
+            target = folder / str(file).removeprefix(f"{lake}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with file.open("rb") as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+            except FileNotFoundError:
+                # Retention took it away just now, or its month's file has what it had.
+                continue
+            copied += 1
     return copied

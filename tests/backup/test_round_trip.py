@@ -1,9 +1,11 @@
 """A tenant in a file and back: everything is equal, nothing is left behind, a copy keeps still."""
 
+import asyncio
 import base64
 import os
+import shutil
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +25,10 @@ from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.service import request_directive
 from fleetprompt.errors import ConflictError, InvalidError, NotFoundError
 from fleetprompt.ids import new_id
+from fleetprompt.lake.columns import SIGNALS
+from fleetprompt.lake.compaction import compact
 from fleetprompt.lake.layout import tenant_files
+from fleetprompt.lake.reading import rows_in_day
 from fleetprompt.lake.rebuild import rebuild_days
 from fleetprompt.retention.terms import set_term, terms_of
 from fleetprompt.settings import Settings
@@ -301,6 +306,40 @@ async def test_a_damaged_backup_leaves_nothing_behind(
         assert await session.scalar(schema, {"name": f"org_{name}"}) == 0
     assert names_in(tmp_path) == ["lake", "tenant.backup"]
     assert (await restore(kept, target, slug=name)).rows > 0
+
+
+async def test_a_month_that_becomes_one_file_meanwhile_is_whole(
+    database: Database,
+    kept: Settings,
+    writer: SignalWriter,
+    tenant: Tenant,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compaction takes the listed days away before they are copied; the lake alone has their signals."""
+    for number in range(3):
+        await send(writer, tenant, number)
+    day = date(2026, 3, 8)
+    await rebuild_days(database, kept.lake, [(tenant.slug, day)])
+    copy = shutil.copyfileobj
+
+    async def become_one_file() -> None:
+        async with Database.application(kept) as other:
+            await compact(other, kept.lake, tenant, date(2026, 6, 1))
+
+    def compacting(source: Any, target: Any) -> None:
+        monkeypatch.undo()
+        asyncio.run(become_one_file())
+        copy(source, target)
+
+    monkeypatch.setattr("fleetprompt.backup.writing.shutil.copyfileobj", compacting)
+    target = tmp_path / "one.backup"
+    await back_up(kept, tenant.slug, target)
+    restored = await restore(kept, target, slug=f"c{new_id().hex[-12:]}")
+    try:
+        assert rows_in_day(kept.lake, SIGNALS, restored.tenant.slug, day) == 3
+    finally:
+        await delete_tenant(kept, slug=restored.tenant.slug, typed=restored.tenant.slug)
 
 
 async def test_a_tenant_that_is_not_there_makes_no_file(kept: Settings, tmp_path: Path) -> None:
