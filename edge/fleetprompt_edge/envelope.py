@@ -44,6 +44,8 @@ class Writer:
             "connector_id": self.profile.connector_id,
             "device_id": self.profile.device_id or self.profile.connector_id,
         }
+        if not self.profile.privacy.hash_addresses:
+            metadata["account_id"] = self.profile.bridge.username
         if causation_id is not None:
             metadata["causation_id"] = causation_id
         envelope: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Sending what FleetPrompt asks for: never twice, never told as sent unless it was."""
 
 import json
+from datetime import timedelta
 from email.parser import BytesParser
 from email.policy import default
 from typing import Any
@@ -226,6 +227,33 @@ def test_the_hour_s_recipients_are_counted(store: Store) -> None:
     again = office.work(asked(2, 2))
     assert again is not None
     assert again["outcome"] == "succeeded"
+
+
+def test_trap_36_a_clock_that_was_wrong_sends_nothing_twice_and_holds_up_nothing(
+    store: Store,
+) -> None:
+    office = Office(store, max_recipients_per_hour=1)
+    right = office.clock.at
+    office.clock.at += timedelta(days=400)
+    office.bridge.wrong_by = timedelta(days=400)
+    # Far ahead all the time: what the server shows of it has the right time.
+    report = office.work(asked())
+    assert report is not None
+    assert report["outcome"] == "succeeded"
+    office.clock.turn(3601)
+    # Put right between a try and the look that is to prove it.
+    office.bridge.script, office.bridge.unreadable = ["lost"], True
+    assert office.work(asked(2)) is None
+    office.clock.at, office.bridge.wrong_by = right, timedelta()
+    office.bridge.unreadable = False
+    report = office.work(asked(2, 2))
+    assert report is not None
+    assert report["outcome"] == "succeeded"
+    assert office.bridge.tries == 2
+    # Neither the hour's recipients nor a look-alike of 400 days ahead count for so long.
+    report = office.work(asked(3, text_body="Text 1"))
+    assert report is not None
+    assert report["outcome"] == "succeeded"
 
 
 def test_trap_40_header_and_envelope_have_the_same_letters(office: Office) -> None:

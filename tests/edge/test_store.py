@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -222,6 +223,19 @@ def test_trap_37_a_second_connector_is_refused_with_the_first_ones_process(tmp_p
         assert running_process(tmp_path) == os.getpid()
     with ProfileLock(tmp_path):
         pass
+    assert running_process(tmp_path) is None
+
+
+def test_trap_37_who_only_looks_whether_it_runs_does_not_keep_it_from_starting(
+    tmp_path: Path,
+) -> None:
+    looking = ProfileLock(tmp_path)
+    looking.__enter__()
+    ends = threading.Timer(0.2, looking.__exit__, (None, None, None))
+    ends.start()
+    with ProfileLock(tmp_path, patience=30):
+        assert running_process(tmp_path) == os.getpid()
+    ends.join()
     assert running_process(tmp_path) is None
 
 

@@ -25,7 +25,7 @@ def run(asked: argparse.Namespace) -> int:
     password = vault.read(profile, folder, vault.BRIDGE_PASSWORD)
     key = vault.read(profile, folder, vault.API_KEY)
     clock = SystemClock()
-    with ProfileLock(folder), opened(folder) as store:
+    with ProfileLock(folder, patience=2), opened(folder) as store:
         log.start(profile.connector_id, (password, key), debug=asked.debug, folder=folder)
         platform = Platform(profile.fleetprompt.base_url, key, clock)
         courier = Courier(profile, password, clock)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fleetprompt_edge.errors import FolderGoneError
 from fleetprompt_edge.imap.session import Session
 
-_MARGIN = 86_400  # seconds by which this clock and the server's may differ
+_MARGIN = 86_400  # seconds; by more than that only a wrong clock here differs from the server's
 _AT_ONCE = 100
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:\s*(<[^>\r\n]+>)")
 
@@ -45,7 +45,11 @@ def _found(session: Session, message_id: bytes, since: int) -> bool:
         raise FolderGoneError("The folder of sent mail is not there.")
     for folder in folders:
         session.examine(folder)
-        recent = [one for one in session.scan(1, None) if (one.arrived or since) >= since]
+        there = list(session.scan(1, None))
+        # What was sent lately is near the newest by the server's clock, whatever this one said (trap 36).
+        newest = max((one.arrived for one in there if one.arrived is not None), default=since)
+        since = min(since, newest - _MARGIN)
+        recent = [one for one in there if (one.arrived or since) >= since]
         recent.sort(key=lambda one: one.arrived or since, reverse=True)
         for at in range(0, len(recent), _AT_ONCE):
             names = session.identifiers([one.uid for one in recent[at : at + _AT_ONCE]])

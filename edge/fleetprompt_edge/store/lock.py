@@ -6,6 +6,7 @@ process however that ends, and a file that was left behind locks nothing.
 
 import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,24 +15,30 @@ from fleetprompt_edge.errors import ProfileBusyError
 
 
 class ProfileLock:
-    """Held while the block runs; ``ProfileBusyError`` names the process that holds it already."""
+    """Held while the block runs; ``ProfileBusyError`` names the process that holds it already.
 
-    def __init__(self, folder: Path) -> None:
+    ``patience``: seconds to wait for it; ``running_process`` holds it for a moment too.
+    """
+
+    def __init__(self, folder: Path, *, patience: float = 0.0) -> None:
         self._path = folder / "running.lock"
+        self._patience = patience
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _lock(descriptor)
-        except OSError:
+        until = time.monotonic() + self._patience
+        while not _locked(descriptor):
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise ProfileBusyError(
                 f"Another connector runs with this profile (process {holder or 'unknown'}).",
                 remedy="Stop that one first, or give this one a profile of its own.",
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
@@ -56,6 +63,14 @@ def running_process(folder: Path) -> int | None:
     except ProfileBusyError:
         text = (folder / "running.lock").read_text().strip()
         return int(text) if text.isdecimal() else 0
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        _lock(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(descriptor: int) -> None:

@@ -75,19 +75,20 @@ class Sends:
             (state, error_kind, error_message, directive_id),
         )
 
-    def alike_since(self, likeness: bytes, directive_id: str, since: int) -> int | None:
-        """When another directive's mail, which Bridge takes for the same, was last tried."""
+    def alike(self, likeness: bytes, directive_id: str, since: int, until: int) -> int | None:
+        """When another directive's mail, which Bridge takes for the same, was last tried in that time."""
         row = self._connection.execute(
             "SELECT max(tried_at) FROM sends WHERE likeness = ? AND directive_id <> ?"
-            " AND state IN ('trying', 'sent') AND tried_at > ?",
-            (likeness, directive_id, since),
+            " AND state IN ('trying', 'sent') AND tried_at > ? AND tried_at <= ?",
+            (likeness, directive_id, since, until),
         ).fetchone()
         return None if row[0] is None else int(row[0])
 
-    def recipients_since(self, since: int) -> int:
-        """How many recipients were written to since then."""
+    def recipients(self, since: int, until: int) -> int:
+        """How many recipients were written to in that time."""
         row = self._connection.execute(
-            "SELECT coalesce(sum(recipients), 0) FROM sends WHERE tried_at > ?", (since,)
+            "SELECT coalesce(sum(recipients), 0) FROM sends WHERE tried_at > ? AND tried_at <= ?",
+            (since, until),
         ).fetchone()
         return int(row[0])
 
