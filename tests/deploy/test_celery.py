@@ -126,8 +126,9 @@ def wait_for(log: Path, pattern: str) -> None:
 
 
 def test_the_steps_of_a_run_are_spread_over_two_workers(
-    settings: Settings, postgres: EmbeddedPostgres, tmp_path: Path
+    settings: Settings, postgres: EmbeddedPostgres, tmp_path: Path, repository: Path
 ) -> None:
+    """With the settings and the command that deploy/ ships."""
     port = free_port()
     with namespaces() as apart, contextlib.ExitStack() as running:
         places = apart or [Place((), "127.0.0.1")] * 2
@@ -158,16 +159,14 @@ def test_the_steps_of_a_run_are_spread_over_two_workers(
         wait_for(tmp_path / "redis.log", "Ready to accept connections")
         logs = []
         for number, place in enumerate(places):
-            config = tmp_path / f"celery{number}.yaml"
-            address = f"redis://{place.redis}:{port}/0"
-            config.write_text(
-                f"execution: {{config: {{broker: '{address}', backend: '{address}',"
-                " config_source: {worker_prefetch_multiplier: 1}}}\n"
-            )
             logs.append(tmp_path / f"worker{number}.log")
-            command = ["dagster-celery", "worker", "start", "-A", "dagster_celery.app"]
-            command += ["-y", str(config), "-n", f"worker{number}", "--", "--pool", "solo"]
-            running.enter_context(process([*place.prefix, *command], logs[-1], env))
+            seen = {
+                "FLEETPROMPT_CELERY_BROKER": f"redis://{place.redis}:{port}/0",
+                "PYTHONPATH": str(repository / "deploy/celery"),
+            }
+            command = ["celery", "-A", "dagster_celery.app", "worker", "--loglevel", "info"]
+            command += ["-n", f"worker{number}@%h", "--pool", "solo"]
+            running.enter_context(process([*place.prefix, *command], logs[-1], env | seen))
         for log in logs:
             wait_for(log, r"ready\.")
         # Which worker takes a step is Redis's choice; one that has had none gets its turn in another run.
