@@ -100,6 +100,7 @@ def test_the_payload_is_the_seeds() -> None:
             "correlation_id": f"mail:{signal['subject_id']}",
             "connector_id": CONNECTOR,
             "device_id": CONNECTOR,
+            "account_id": "me@proton.me",
         },
         "dedupe_key": signal["dedupe_key"],
     }
@@ -138,6 +139,7 @@ def test_hashed_addresses_are_nowhere_in_clear_and_always_the_same() -> None:
     )
     message = signal["data"]["message"]
     assert message["from"].startswith("hmac:")
+    assert "account_id" not in signal["metadata"]
     assert message["headers"]["From"] == message["from"]
     assert "uergen" not in json.dumps(signal)
     again = told(
