@@ -61,7 +61,8 @@ _KINDS: Mapping[FailureKind, ErrorKind] = {
     "server": "network",
 }
 _ADDRESS = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,190}\.[^\s@<>.]{2,}")
-_LINK = re.compile(r"(?i)\b(?:https?://|www\.)[^\s<>\"')\]]+")
+# To the same end as the widget's: what it makes a link of is what was judged (widget/src/dom.ts).
+_LINK = re.compile(r"(?i)(?:https?://|\bwww\.)[^\s<>\"']*[^\s<>\"'.,;:!?)]")
 # Of what is not seen, joiners and marks of direction are part of some scripts; the rest hides something.
 _MARKS = "\u200c\u200d\u200e\u200f"
 _FIGURE = re.compile(r"\d(?:[.,:'’/ -]?\d)*")
@@ -208,10 +209,20 @@ def readable(text: str, origins: Sequence[str]) -> str:
         raise DirectiveFailed("validation", "The model's text cannot be a message.") from None
     hosts = {urlsplit(origin).hostname or "" for origin in origins}
     for link in _LINK.findall(draft):
-        host = urlsplit(link if "://" in link else f"https://{link}").hostname or ""
+        host = _host(link if "://" in link else f"https://{link}")
         if not any(host == own or (own[:2] == "*." and host.endswith(own[1:])) for own in hosts):
             raise DirectiveFailed("validation", "The model's text links to another website.")
     return draft
+
+
+def _host(link: str) -> str:
+    """Whose link it is; nobody's where browsers read it differently or it cannot be read."""
+    if "\\" in link:  # browsers take it for a slash, and what is before it for the host
+        return ""
+    try:
+        return urlsplit(link).hostname or ""
+    except ValueError:  # such as a placeholder in brackets
+        return ""
 
 
 def unproven(draft: str, conversation: str) -> list[str]:

@@ -139,6 +139,8 @@ async def test_who_is_forgotten_while_the_model_writes_gets_no_draft(
     [
         *("see http://evil.example", "www.evil.example", "https://shop.example.evil.example/x"),
         *("https://brand.example/", "https://a@evil.example", "\x00", "   "),
+        *(r"https://evil.example\@shop.example/", "https://shop.example)@evil.example"),
+        *("Write to https://[your-domain]/help", "www.[x", "xhttps://evil.example"),
     ],
 )
 def test_a_text_that_leads_elsewhere_or_is_none_is_not_taken(text: str) -> None:
@@ -148,7 +150,11 @@ def test_a_text_that_leads_elsewhere_or_is_none_is_not_taken(text: str) -> None:
 
 def test_a_text_is_kept_as_plain_text_within_bounds() -> None:
     origins = ["https://shop.example", "https://*.brand.example"]
-    for text in ("See https://shop.example/returns", "On www.brand.example or de.brand.example"):
+    for text in (
+        "See https://shop.example/returns",
+        "On www.brand.example, or de.brand.example",
+        "(https://shop.example), [terms](https://shop.example/a_(b)).",
+    ):
         assert readable(text, origins) == text
     assert len(readable("x" * 9000, origins)) == 2000
     assert readable("pay \u202e\u2066\u200b\U000e0041now\u200f", origins) == "pay now\u200f"
