@@ -50,6 +50,7 @@ def _templates() -> Environment:
     made.filters.update(
         when=wording.when,
         at_time=wording.at_time,
+        said=wording.said,
         shown=wording.shown,
         state_class=wording.state_class,
         state_words=wording.state_words,

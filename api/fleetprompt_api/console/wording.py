@@ -24,6 +24,9 @@ WAITING = frozenset({"awaiting_approval", "waiting", "warning"})
 # controls by their category; fillers that count as letters by name.
 _HIDING = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 _FILLERS = frozenset("\u034f\u115f\u1160\u3164\uffa0")
+# Joiners, which emoji and Persian or Indic words are written with, and marks of direction: in a conversation
+# they are spelling.
+_SPELLING = frozenset("\u200c\u200d\u200e\u200f")
 _LOOKED_AT = re.compile(r"[^\t\n\x20-\x7e]")
 
 
@@ -87,14 +90,23 @@ def until(moment: datetime, now: datetime) -> str:
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
 
 
-def shown(text: Any) -> Markup:
-    """Text that others wrote, escaped, with every character made visible that hides or turns others."""
+def said(text: Any) -> Markup:
+    """As ``shown`` what people wrote to each other, in whatever script."""
+    return shown(text, spelling=_SPELLING)
+
+
+def shown(text: Any, spelling: frozenset[str] = frozenset()) -> Markup:
+    """Text that others wrote, escaped, with every character made visible that hides or turns others.
+
+    Those of ``spelling`` stay as they are.
+    """
     plain = str(text).replace("\r\n", "\n")
     parts: list[str] = []
     begin = 0
     for found in _LOOKED_AT.finditer(plain):
         sign = found[0]
-        if unicodedata.category(sign) not in _HIDING and sign not in _FILLERS:
+        hides = unicodedata.category(sign) in _HIDING or sign in _FILLERS
+        if not hides or sign in spelling:
             continue
         name = unicodedata.name(sign, "control character").lower()
         mark = Markup('<span class="hidden-sign" title="{}">U+{}</span>')

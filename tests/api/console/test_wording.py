@@ -29,6 +29,14 @@ def test_shown_text_keeps_what_people_write() -> None:
     assert 'title="right-to-left override">U+202E<' in wording.shown("exe.\u202egpj")
 
 
+def test_what_is_said_keeps_the_spelling_of_emoji_and_scripts_and_nothing_else_that_hides() -> None:
+    text = "👩\u200d💻 می\u200cخواهم (\u200fשלום)"
+    assert wording.said(text) == text
+    assert "\u200d" not in wording.shown(text)
+    assert "U+202E" in wording.said("exe.\u202egpj")
+    assert "U+E0041" in wording.said("pay \U000e0041")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
