@@ -178,7 +178,7 @@ def _invalid(errors: Iterable[Any]) -> InvalidError:
         places.append(
             {
                 "pointer": pointer if place == "body" else f"#{place}{pointer}",
-                "detail": str(error["msg"]),
+                "detail": str(error["msg"]).removeprefix("Value error, "),
             }
         )
     return InvalidError(errors=places)

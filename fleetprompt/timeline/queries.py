@@ -54,7 +54,7 @@ GATHER = text(
        FROM outbound_messages WHERE correlation_id = ANY(:chains) LIMIT :scan)
       UNION
       SELECT m.id, m.created_at, m.sending_at, m.settled_at, m.state, m.correlation_id
-      FROM ran r CROSS JOIN LATERAL
+      FROM (SELECT id FROM ran WHERE correlation_id IS NULL) AS r CROSS JOIN LATERAL
         (SELECT * FROM outbound_messages WHERE execution_id = r.id LIMIT :scan) AS m
     ),
     moments AS (

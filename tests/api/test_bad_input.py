@@ -49,6 +49,7 @@ def _config(**config: Any) -> bytes:
         (SIGNALS, json.dumps(signal(data={"password": "hunter2"})).encode(), 422, "secret-found",
          "/data/password"),
         (SIGNALS, b'{"a": NaN}', None, None, None),
+        ("/api/v1/keys", b'{"kind": "pub", "name": "a\\u0000b"}', 422, "invalid", "/name"),
     ],
 )  # fmt: skip
 async def test_it_is_told_and_never_a_500(
@@ -61,6 +62,7 @@ async def test_it_is_told_and_never_a_500(
 ) -> None:
     answer = await owner_client.post(url, content=body, headers=JSON)
     assert 400 <= answer.status_code < 500
+    assert "Value error" not in answer.text  # a library's word, and nobody's
     found = problem_id(answer, answer.status_code)
     if status is not None:
         assert (answer.status_code, found) == (status, problem), answer.text

@@ -278,7 +278,11 @@ async def test_the_timeline_answers_what_happened_to_any_id_and_filters(
 ) -> None:
     odd = "mail/../inbox #1?x=<y>"
     place = await furnish(database, tenant, correlation_id=odd)
+    # As long as the platform makes them, of the longest key of an agent's execution.
+    long = await furnish(database, tenant, correlation_id=f"execution:{'k' * 256}")
     async with at_console(app, keys, tenant, await person(keys, tenant, "ada", "admin")) as client:
+        page = await client.get(f"/console/timeline/{long.correlation_id}")
+        assert f"/console/directives/{long.directive_id}" in links_of(page.text)
         directive = (await client.get(f"/console/directives/{place.directive_id}")).text
         (address, *_) = [
             one for one in links_of(directive) if one.startswith("/console/timeline?id=")
@@ -291,7 +295,7 @@ async def test_the_timeline_answers_what_happened_to_any_id_and_filters(
         assert "version 1: asked for by" in only
         assert "directive.requested" not in only
         assert "entries are filtered out" in only
-        for unknown in ("nothing-under-this", "<script>", "x" * 300, "\x00"):
+        for unknown in ("nothing-under-this", "<script>", "x" * 600, "\x00"):
             missing = await client.get("/console/timeline", params={"id": unknown})
             assert missing.status_code == 404
             assert "<script>" not in missing.text

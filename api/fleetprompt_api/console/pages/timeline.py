@@ -23,7 +23,7 @@ from fleetprompt_api.state import AppState
 routes = page_router()
 
 KINDS: tuple[str, ...] = get_args(Kind)
-_ID_LIMIT = 256
+_ID_LIMIT = 512  # as the API's
 
 
 @dataclass(frozen=True, slots=True)
