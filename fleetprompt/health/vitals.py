@@ -21,7 +21,8 @@ _LOOK = text(
           WHERE target = 'platform' AND due_at <= now()),
       'slot_due', (SELECT extract(epoch FROM now() - min(due_at)) FROM fleetprompt.schedule_slots
           WHERE state = 'planned' AND due_at <= now()),
-      'stale_day', (SELECT extract(epoch FROM now() - min(marked_at)) FROM fleetprompt.stale_partitions),
+      'stale_day', (SELECT extract(epoch FROM now() - min(marked_at)) FROM fleetprompt.stale_partitions s
+          JOIN fleetprompt.organizations o ON o.schema_name = s.tenant_schema AND o.state = 'active'),
       'workers', (SELECT count(*) FROM fleetprompt.workers
           WHERE left_at IS NULL AND seen_at > now() - interval '20 seconds'),
       'api', (SELECT count(*) FROM fleetprompt.worker_processes

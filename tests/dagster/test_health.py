@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from fleetprompt.clock import system_clock
+from fleetprompt.health.vitals import look
 from fleetprompt_dagster.defs.health.episodes import (
     AGAIN_AFTER_SECONDS,
     Seen,
@@ -119,6 +120,13 @@ def test_a_check_that_fails_is_told_with_its_recovery_and_vitals_are_on_the_asse
     # Nothing has changed: nothing more is told.
     bench.sensor("operators", second.cursor)
     assert alerts_of(bench, operations) == told
+    # Nobody writes the days of a tenant that is being deleted, and nobody has to.
+    bench.sql(
+        "UPDATE fleetprompt.organizations SET state = 'deleting' WHERE slug = :slug",
+        slug=operations.slug,
+    )
+    signs = {one.name: one.value for one in bench.run(look)}
+    assert signs["oldest_stale_day"] == 0
 
 
 async def _mark(database: Any, schema: str, day: Any) -> None:
