@@ -137,6 +137,25 @@ def test_trap_22_on_a_small_screen_the_focus_stays_in_the_chat(
     expect(launcher(page)).to_be_focused()
 
 
+def test_a_long_notice_on_a_page_at_400_percent_can_be_scrolled_to_its_end(
+    visit: Visit, api: WebchatApi
+) -> None:
+    """WCAG 2.2 §1.4.10: what is 1280 px wide is 320 px then."""
+    api.site["consent"] = {**api.site["consent"], "text": "We store what you write. " * 80}
+    page = visit()
+    page.set_viewport_size({"width": 320, "height": 256})
+    open_chat(page)
+    say(page, "Hello")
+    yes = dialog(page).get_by_role("button", name="Agree")
+    expect(yes).to_be_in_viewport()
+    page.mouse.move(160, 128)
+    page.mouse.wheel(0, -9_999)
+    expect(dialog(page).get_by_role("button", name="Close")).to_be_in_viewport()
+    expect(yes).not_to_be_in_viewport()
+    page.mouse.wheel(0, 9_999)
+    expect(dialog(page).get_by_role("button", name="Erase my data")).to_be_in_viewport()
+
+
 def test_trap_23_history_is_not_read_out_and_what_comes_after_it_is(
     visit: Visit, api: WebchatApi, context: BrowserContext
 ) -> None:

@@ -9,7 +9,7 @@ export const SMALL = "(max-width:480px),(max-height:480px)";
  */
 export const STYLE = `:host{color-scheme:var(--fp-scheme)!important;--s:color-mix(in srgb,CanvasText 8%,Canvas);--m:color-mix(in srgb,CanvasText 65%,Canvas);--l:color-mix(in srgb,CanvasText 14%,Canvas)}
 b{position:absolute;top:0;inset-inline-end:0;padding:0 7px;border-radius:16px;background:#c00;color:#fff;font:13px/20px system-ui}
-dialog{position:absolute;inset-block:auto 72px;inset-inline:auto 0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
+dialog{position:absolute;inset-block:auto 72px;inset-inline:auto 0;width:384px;height:min(620px,100dvh - 116px);padding:0;border:1px solid var(--l);border-radius:16px;overflow:auto;background:Canvas;color:CanvasText;font:15px/1.45 system-ui;box-shadow:0 4px 48px #0003}
 :host([data-side=start]) dialog{inset-inline:0 auto}
 dialog *{box-sizing:border-box;margin:0}
 dialog button{all:unset;cursor:pointer;border-radius:16px;text-align:center}
