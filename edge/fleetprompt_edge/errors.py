@@ -6,6 +6,7 @@ A message is for the customer: it says what is wrong and holds neither a secret 
 from typing import Literal
 
 ErrorKind = Literal["auth", "network", "rate_limit", "validation", "unknown"]
+_BY_ITSELF = "It is tried again by itself; if it lasts, `fleetprompt-edge doctor` says why."
 
 
 class EdgeError(Exception):
@@ -42,7 +43,7 @@ class SecretError(EdgeError):
 class BridgeDownError(EdgeError):
     """Nothing answers at Bridge's address, or the connection was lost."""
 
-    kind, code = "network", "bridge_unreachable"
+    kind, code, remedy = "network", "bridge_unreachable", _BY_ITSELF
 
 
 class BridgeLoginError(EdgeError):
@@ -60,7 +61,7 @@ class CertificateError(EdgeError):
 class BridgeTlsError(EdgeError):
     """No encrypted connection could be made; nothing was sent."""
 
-    kind, code = "network", "bridge_tls"
+    kind, code, remedy = "network", "bridge_tls", _BY_ITSELF
 
 
 class FolderGoneError(EdgeError):
@@ -72,13 +73,13 @@ class FolderGoneError(EdgeError):
 class BridgeRefusedError(EdgeError):
     """Bridge answered a command with NO or BAD; the connection goes on."""
 
-    code = "bridge_refused"
+    code, remedy = "bridge_refused", _BY_ITSELF
 
 
 class PlatformDownError(EdgeError):
     """FleetPrompt cannot be reached, or what answered was not FleetPrompt."""
 
-    kind, code = "network", "platform_unreachable"
+    kind, code, remedy = "network", "platform_unreachable", _BY_ITSELF
 
 
 class PlatformAuthError(EdgeError):
@@ -90,7 +91,7 @@ class PlatformAuthError(EdgeError):
 class PlatformBusyError(EdgeError):
     """FleetPrompt asks to wait; ``retry_after`` in seconds, if it said how long."""
 
-    kind, code = "rate_limit", "platform_busy"
+    kind, code, remedy = "rate_limit", "platform_busy", _BY_ITSELF
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -28,6 +28,9 @@ class Desk:
         self.becomes = "pending"
         self.answer_lost = False
         self.reports: list[dict[str, Any]] = []
+        self.stop = Event()
+        self.down = 0
+        self.waits: list[str] = []
         self.platform = Platform(
             "https://fleetprompt.example",
             "fp_conn_key",
@@ -40,12 +43,17 @@ class Desk:
             self.office.sender,
             Health(store, self.office.clock),
             self.office.clock,
-            Event(),
+            self.stop,
             Event(),
         )
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
+            self.waits.append(request.url.params["wait"])
+            if len(self.waits) == 5:
+                self.stop.set()
+            if len(self.waits) == self.down:
+                raise httpx.ConnectError("down")
             found, self.waiting = self.waiting[:1], self.waiting[1:]
             return httpx.Response(200, json=[one._asdict() for one in found])
         directive_id = request.url.path.split("/")[-2]
@@ -141,3 +149,10 @@ def test_a_report_waits_until_the_platform_has_it(desk: Desk) -> None:
     with desk.office.store.transaction():
         assert desk.office.store.sends.reports() == []
     assert {one["outcome"] for one in desk.reports} == {"succeeded"}
+
+
+def test_after_a_start_and_a_failure_it_is_known_at_once_whether_all_is_well(store: Store) -> None:
+    desk = Desk(store)
+    desk.down = 3
+    desk.errands.run()
+    assert desk.waits == ["0", "25", "25", "0", "25"]

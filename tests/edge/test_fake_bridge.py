@@ -383,6 +383,20 @@ def test_trap_25_bye_ends_the_connection_and_a_new_one_follows(house: House) -> 
     assert house.health.problems() == []
 
 
+def test_a_fault_is_told_in_its_latest_words_and_how_to_mend_it(house: House) -> None:
+    house.begin()
+    house.bridge.bye = True
+    house.watch.turn()
+    (lost,) = house.health.problems()
+    assert "doctor" in lost["remedy"]
+    house.bridge.stop()
+    house.watch.turn()
+    (closed,) = house.health.problems()
+    assert closed["message"] == f"Nothing listens on 127.0.0.1:{house.bridge.port}."
+    assert "Start Bridge" in closed["remedy"]
+    assert (closed["code"], closed["since"]) == (lost["code"], lost["since"])
+
+
 def test_trap_44_a_huge_header_a_huge_text_and_a_huge_size_are_read_in_part(house: House) -> None:
     house.begin()
     mail = house.add(1, size=1 << 30, text=b"word " * 2_000_000)

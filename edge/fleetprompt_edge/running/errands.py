@@ -48,8 +48,12 @@ class Errands:
 
     def run(self) -> None:
         """Until stopped; only the store's failure ends it before."""
+        longest = (
+            0  # the first answer, and that after a failure, comes at once: it says that all is well
+        )
         while not self._stop.is_set():
-            wait = self.turn(_WAIT)
+            wait = self.turn(longest)
+            longest = 0 if wait else _WAIT
             if wait:
                 self._clock.wait(self._stop, wait)
 

@@ -27,6 +27,7 @@ class Health:
         self._store = store
         self._clock = clock
         self._turn = Lock()
+        self._said: dict[str, str] = {}
         self._told: dict[tuple[str, str], float] = {}
         self.writer: Writer | None = None
         with store.transaction():
@@ -36,11 +37,13 @@ class Health:
             }
 
     def bad(self, place: str, error: EdgeError) -> None:
-        """This is wrong there; logged and told when it begins, not while it goes on."""
+        """This is wrong there; logged and told when it begins, in its latest words as long as it goes on."""
         with self._turn:
             if self._problems.get(place) == error.code:
+                self._reword(place, error)
                 return
             self._problems[place] = error.code
+            self._said[place] = error.message
             logger.warning(
                 error.message,
                 extra={
@@ -63,6 +66,16 @@ class Health:
                     PROBLEMS + place, json.dumps({**problem, "remedy": error.remedy})
                 )
                 self._tell(place, error.code, problem)
+
+    def _reword(self, place: str, error: EdgeError) -> None:
+        """The same fault may have better words by now: those of a try to connect name the port."""
+        if self._said.get(place) == error.message:
+            return
+        self._said[place] = error.message
+        with self._store.transaction():
+            noted = json.loads(self._store.notes.get(PROBLEMS + place) or "{}")
+            noted |= {"message": error.message, "remedy": error.remedy}
+            self._store.notes.put(PROBLEMS + place, json.dumps(noted))
 
     def good(self, place: str) -> None:
         """All is well there."""

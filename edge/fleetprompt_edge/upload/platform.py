@@ -194,7 +194,10 @@ class Platform:
         if status in (429, 503):
             return PlatformBusyError("FleetPrompt asks to wait.", self._retry_after(answer))
         if status >= 500:
-            return PlatformDownError(f"FleetPrompt has a fault of its own ({status}).")
+            return PlatformDownError(
+                f"FleetPrompt has a fault of its own ({status}).",
+                remedy="It is tried again by itself; if it lasts, tell FleetPrompt's operator.",
+            )
         if problem is None:
             return _not_ours()
         return PlatformRefusedError(
