@@ -1,5 +1,8 @@
 """Packages, executions, signals: what their pages find, and the ways out of trouble."""
 
+from html.parser import HTMLParser
+from uuid import UUID
+
 from fastapi import FastAPI
 
 from fleetprompt.clock import system_clock
@@ -12,7 +15,7 @@ from fleetprompt.tenants.service import Tenant
 from tests.api.console.support import at_console, converse, furnish, links_of, person
 from tests.api.support import Keys
 from tests.doubles.mattermost import RunningMattermost
-from tests.packages.installed import Platform, connected
+from tests.packages.installed import SLUG, Platform, connected
 
 
 async def test_signals_executions_and_directives_are_found_by_what_they_are(
@@ -89,6 +92,81 @@ async def test_a_package_is_run_checked_and_reconnected_and_its_trouble_is_told_
         assert answer.status_code == 429
         assert "runs on demand in an hour" in answer.text
         assert (await client.post(f"{address}/switch", data={"to": "off"})).status_code == 303
+
+
+class SettingsForm(HTMLParser):
+    """What the settings' form would send as it stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.select, self.fields = False, "", dict[str, str]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "form":
+            self.inside = (given.get("action") or "").endswith("/config")
+        if not self.inside:
+            return
+        name, value = given.get("name") or "", given.get("value")
+        if tag == "select":
+            self.select = name
+        elif tag == "option" and "selected" in given:
+            self.fields[self.select] = ""
+        elif tag == "input" and given.get("type") != "checkbox":
+            self.fields[name] = value or ""
+        elif tag == "input" and "checked" in given:
+            self.fields[name] = "on"
+
+    def handle_data(self, data: str) -> None:
+        if self.fields.get(self.select) == "":
+            self.fields[self.select] = data
+
+
+def settings_in(page: str) -> dict[str, str]:
+    form = SettingsForm()
+    form.feed(page)
+    return form.fields
+
+
+async def test_a_package_is_installed_and_set_in_its_form(
+    app: FastAPI, keys: Keys, database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    platform = Platform(database, settings, tenant)
+    packages = "/console/installations"
+    viewer = await person(keys, tenant, "vera", "viewer")
+    async with at_console(app, keys, tenant, viewer) as client:
+        assert "Install" not in (await client.get(packages)).text.replace("Installed", "")
+        assert (await client.post(packages, data={"package": SLUG})).status_code == 403
+    async with at_console(app, keys, tenant, await person(keys, tenant, "ada", "admin")) as client:
+        assert f'value="{SLUG}"' in (await client.get(packages)).text
+        assert (await client.post(packages, data={"package": "nothing"})).status_code == 404
+        answer = await client.post(packages, data={"package": SLUG})
+        await platform.work()
+        assert f'value="{SLUG}"' not in (await client.get(packages)).text
+        address = answer.headers["location"]
+
+        page = (await client.get(address)).text
+        assert "Still needed: Incoming webhook." in page
+        form = settings_in(page)
+        assert (form["timezone"], form["schedule_time"], form["enabled"]) == ("UTC", "09:00", "on")
+        assert "mattermost_credential_id" not in form
+        wrong = form | {"timezone": "Berlin", "max_lines": "many"}
+        answer = await client.post(f"{address}/config", data=wrong)
+        assert answer.status_code == 422
+        assert settings_in(answer.text) == wrong
+        assert answer.text.count("Must be a whole number.") == 1
+        right = form | {"timezone": "Europe/Berlin", "channel": "#ops", "max_lines": "60"}
+        del right["include_cost_estimates"]
+        assert (await client.post(f"{address}/config", data=right)).status_code == 303
+        await platform.work()
+        installation = await platform.installation(UUID(address.rpartition("/")[2]))
+        told = ("timezone", "channel", "max_lines", "include_cost_estimates", "enabled", "team")
+        assert [installation.config[name] for name in told] == [
+            *("Europe/Berlin", "ops", 60, False, True, None)
+        ]
+        again = await client.post(f"{address}/config", data=right | {"schedule_time": "08:00"})
+        assert again.status_code == 409, "somebody has set it since the form was shown"
+        assert (await platform.installation(installation.id)).config["schedule_time"] == "09:00"
 
 
 async def test_a_message_that_may_have_arrived_is_settled_by_its_buttons(

@@ -24,6 +24,7 @@ from fleetprompt.packages.operations import (
 from fleetprompt.packages.runs import post_test, run_now
 from fleetprompt.packages.schemas import InstallationDetails
 from fleetprompt.packages.views import installation_details
+from fleetprompt.schedules.local_time import zone_names
 from fleetprompt.sessions.service import SignedIn
 from fleetprompt.tenants.keys import Scope, at_least
 from fleetprompt.vault.secret import Secret
@@ -31,6 +32,7 @@ from fleetprompt_api.auth import Platform, actor_of
 from fleetprompt_api.console.forms import field, read_form
 from fleetprompt_api.console.guard import LOOKING, Visitor, page_router
 from fleetprompt_api.console.page import render
+from fleetprompt_api.console.settings_form import config_of, fields_of
 from fleetprompt_api.outbound import sent_by
 from fleetprompt_api.state import AppState
 
@@ -55,6 +57,7 @@ class Can:
 
     run: bool
     test: bool
+    configure: bool
     connect: dict[str, str]
     switch_off: bool
     switch_on: bool
@@ -66,6 +69,7 @@ async def read_installations(visitor: Visitor, platform: Platform) -> Response:
     visitor.identity.require(Scope.PACKAGES_READ)
     async with platform.database.tenant(visitor.identity.tenant.schema) as session:
         found = await service.list_installations(session)
+    installed = {one.package for one in found if one.state != "failed"}
     return render(
         "installations.html",
         visitor=visitor,
@@ -74,6 +78,9 @@ async def read_installations(visitor: Visitor, platform: Platform) -> Response:
         installations=found,
         advice=ADVICE,
         titles={one.package: registry.get(one.package).name for one in found},
+        offered=[one for slug, one in registry.registry().items() if slug not in installed]
+        if _may_change(visitor)
+        else [],
     )
 
 
@@ -110,6 +117,47 @@ async def test_post(installation_id: UUID, visitor: Visitor, platform: Platform)
         await post_test(session, visitor.identity.tenant, installation_id, actor, platform.settings)
 
     return await _asked(platform, visitor, installation_id, ask)
+
+
+@routes.post("/installations")
+async def install(request: Request, visitor: Visitor, platform: Platform) -> Response:
+    """Install a package as it is; it is set and connected on its own page."""
+    _require(visitor)
+    slug = field(await read_form(request), "package")
+    async with platform.database.tenant(visitor.identity.tenant.schema) as session:
+        _, installation = await service.install(
+            session, visitor.identity.tenant, slug, {}, actor_of(visitor.identity)
+        )
+    await notify_directives(platform.database)
+    return _to(installation.id)
+
+
+@routes.post(f"{_ONE}/config")
+async def configure(
+    request: Request, installation_id: UUID, visitor: Visitor, platform: Platform
+) -> Response:
+    """Set its options; what is wrong with them is told beside each, and nothing changed."""
+    _require(visitor)
+    sent = await read_form(request)
+    try:
+        async with platform.database.tenant(visitor.identity.tenant.schema) as session:
+            found = await service.get_installation(session, installation_id)
+            if found.config_checksum != field(sent, "seen"):
+                raise ConflictError("Somebody has set it meanwhile; look at it and set it again.")
+            manifest, connections = registry.get(found.package), service.connection_options(found)
+            config = config_of(manifest, found.config, connections, sent)
+            await service.configure(
+                session,
+                visitor.identity.tenant,
+                installation_id,
+                config,
+                actor_of(visitor.identity),
+            )
+    except (ConflictError, InvalidError) as error:
+        kept = sent if isinstance(error, InvalidError) else None
+        return await _page(platform, visitor, installation_id, error=error, sent=kept)
+    await notify_directives(platform.database)
+    return _to(installation_id)
 
 
 @routes.post(f"{_ONE}/switch")
@@ -201,6 +249,11 @@ def _require(visitor: SignedIn) -> None:
     visitor.identity.require(Scope.PACKAGES_WRITE, "admin")
 
 
+def _may_change(visitor: SignedIn) -> bool:
+    identity = visitor.identity
+    return Scope.PACKAGES_WRITE in identity.scopes and at_least(identity.role, "admin")
+
+
 def _to(installation_id: UUID) -> Response:
     return RedirectResponse(f"{_ADDRESS}/{installation_id}", 303)
 
@@ -228,15 +281,17 @@ async def _page(
     *,
     before: UUID | None = None,
     error: ConflictError | InvalidError | RateLimitedError | None = None,
+    sent: Mapping[str, str] | None = None,
 ) -> Response:
+    """The page; with ``sent``, its settings as somebody sent them and they were refused."""
     visitor.identity.require(Scope.PACKAGES_READ)
     async with platform.database.tenant(visitor.identity.tenant.schema) as session:
         found = await installation_details(session, installation_id)
-        sent = await sent_by(session, installation_id, before=before, limit=_SENT)
+        connections = service.connection_options(
+            await service.get_installation(session, installation_id)
+        )
+        messages = await sent_by(session, installation_id, before=before, limit=_SENT)
     manifest = registry.get(found.package)
-    may = Scope.PACKAGES_WRITE in visitor.identity.scopes and at_least(
-        visitor.identity.role, "admin"
-    )
     return render(
         "installation.html",
         visitor=visitor,
@@ -246,10 +301,16 @@ async def _page(
         installation=found,
         manifest=manifest,
         advice=ADVICE.get(found.last_error_kind or ""),
-        can=_can(found) if may else None,
+        can=_can(found) if _may_change(visitor) else None,
         choices=_choices,
-        sent=sent,
-        sent_before=sent[-1].id if len(sent) == _SENT else None,
+        settings=fields_of(
+            manifest, found.config, connections, sent=sent, errors=error.errors if error else ()
+        ),
+        refused=sent is not None,
+        seen=registry.config_checksum(found.config),
+        zones=sorted(zone_names()),
+        sent=messages,
+        sent_before=messages[-1].id if len(messages) == _SENT else None,
         error=error,
     )
 
@@ -262,6 +323,7 @@ def _can(found: InstallationDetails) -> Can:
     return Can(
         run=operations is not None and usable,
         test=posting and usable,
+        configure=usable or found.state == "disabled",
         connect={kind: kind.replace("_", " ") for kind in kinds},
         switch_off=usable,
         switch_on=found.state == "disabled",
