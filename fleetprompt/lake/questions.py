@@ -50,6 +50,18 @@ QUESTIONS = (
         """,
     ),
     Question(
+        "conversations",
+        "One row for each conversation of the website chat: its days, messages, first response.",
+        """
+        SELECT conversation_id, any_value(site_id) AS site_id,
+               min(day) FILTER (started = 1) AS started_on, max(day) FILTER (ended = 1) AS ended_on,
+               sum(visitor_messages)::BIGINT AS visitor_messages, sum(replies)::BIGINT AS replies,
+               min(first_response_ms) AS first_response_ms, sum(escalations)::BIGINT AS escalations,
+               tenant, min(day) AS day
+        FROM conversation_days GROUP BY conversation_id, tenant
+        """,
+    ),
+    Question(
         "digests",
         "One row for each digest: when it was asked for, when it was posted, whether anything failed.",
         """
