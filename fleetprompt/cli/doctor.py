@@ -10,11 +10,11 @@ from fleetprompt.cli.support import print_json
 from fleetprompt.runtime.checks import Finding, Verdict, examine
 from fleetprompt.settings import Settings
 
-app = typer.Typer(help="Check this installation and say how to mend it.")
+app = typer.Typer(add_completion=False)
 _SIGNS = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("–", "yellow"), Verdict.BAD: ("✗", "red")}
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:

@@ -54,11 +54,13 @@ class LazyGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
             found = import_module(COMMANDS[name][0]).app
+            # Of a docstring's paragraphs the lines are broken where the terminal is, not where the source is.
+            found.rich_markup_mode = "markdown"
             if found.registered_callback is None and len(found.registered_commands) == 1:
                 # One command with arguments, whose options may stand behind them.
                 command = get_command(found)
             else:
-                parent = typer.Typer(add_completion=False)
+                parent = typer.Typer(add_completion=False, rich_markup_mode="markdown")
                 parent.add_typer(found, name=name)
                 command = get_group(parent).commands[name]
         return name, command, rest

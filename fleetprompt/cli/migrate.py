@@ -8,10 +8,10 @@ from fleetprompt.cli.support import fail, print_json, run
 from fleetprompt.errors import FleetPromptError
 from fleetprompt.settings import get_settings
 
-app = typer.Typer(help="Bring the database and every tenant's schema to the newest revision.")
+app = typer.Typer(add_completion=False)
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def migrate_command(
     jobs: Annotated[int, typer.Option(min=1, max=32, help="Tenants at the same time.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line for programs.")] = False,

@@ -26,7 +26,7 @@ def sql(
     lake: Lake = None,
     csv: Annotated[bool, typer.Option("--csv", help="CSV in place of a table.")] = False,
 ) -> None:
-    """Ask the lake: views signals, daily_counts, executions, cost, emails, conversations, digests."""
+    """Ask the lake: views signals, daily_counts, executions, cost, emails, digests, conversation_days."""
     import duckdb
 
     from fleetprompt.errors import FleetPromptError

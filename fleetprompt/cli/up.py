@@ -17,7 +17,7 @@ from fleetprompt.runtime.supervisor import SupervisorError
 from fleetprompt.secrets import redact
 from fleetprompt.settings import get_settings
 
-app = typer.Typer(help="Run the whole platform on this machine until Ctrl-C.")
+app = typer.Typer(add_completion=False)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,7 +28,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def up(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line of URLs and process ids when ready.")
