@@ -25,7 +25,9 @@ End = tuple[ClaimedDirective, Settlement]
 LOST_WORKER = "the worker of the last attempt went away; whether it had finished is not known"
 
 _GIVEN_UP = Settlement("unknown", error_kind="unknown", error_message=LOST_WORKER)
-_TOO_LATE = Settlement("cancelled", error_message="not started in time")
+_LOST_AND_TOO_LATE = Settlement(
+    "unknown", error_kind="unknown", error_message=f"{LOST_WORKER}; it is too late for another"
+)
 _LOST = Settlement("pending", error_kind="unknown", error_message=LOST_WORKER)
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "lease_owner": None, "lease_expires_at": None}
 
@@ -47,6 +49,7 @@ class SortedOut:
 _CANDIDATES = text(
     """
     SELECT d.id, d.state, d.attempt, d.max_attempts, d.expires_at <= now() AS expired, d.type,
+           d.error_message,
            EXISTS (SELECT FROM approvals a WHERE a.directive_id = d.id)
            OR EXISTS (SELECT FROM approval_policies p
                       WHERE p.directive_type = d.type AND p.required) AS guarded
@@ -185,9 +188,10 @@ async def sort_out(
     """Lock up to ``limit`` due directives of the session's tenant, or those of ``ids`` that are due.
 
     Work whose lease has run out is made pending again, as a transition of its own; when its attempts
-    are spent it becomes ``unknown`` instead, because nobody knows what the last one did. A directive
-    past its ``expires_at`` is cancelled. Rows that another worker holds are passed over. What needs an
-    approval is checked once more, and ends where the approval no longer holds.
+    are spent, or it is past its ``expires_at``, it becomes ``unknown`` instead, because nobody knows what
+    the last one did. What waits and is past its ``expires_at`` is cancelled. Rows that another worker
+    holds are passed over. What needs an approval is checked once more, and ends where the approval no
+    longer holds.
     """
     candidates = (
         await session.execute(
@@ -212,15 +216,29 @@ async def sort_out(
                 ends[directive_id] = Settlement("unknown", None, "unknown", said)
             else:
                 ends[directive_id] = Settlement(refusal.state, None, "validation", refusal.message)
+    for c in candidates:
+        if c.id in lost and c.expired:
+            ends.setdefault(c.id, _LOST_AND_TOO_LATE)
     again = {one: _LOST for one in lost if one not in ends}
     events.leases_rescued(again=len(again), given_up=len(lost) - len(again))
     gone = [await _end(session, one, end, owner) for one, end in again.items()]
-    late = {c.id: _TOO_LATE for c in candidates if c.expired and c.id not in ends}
+    late = {
+        c.id: _too_late(c.attempt, c.error_message)
+        for c in candidates
+        if c.expired and c.id not in ends
+    }
     for one in late:
         await withdraw(session, one, owner)
     ends |= late
     ended = [await _end(session, one, end, owner) for one, end in ends.items()]
     return SortedOut([c.id for c in candidates if c.id not in ends], ended, gone)
+
+
+def _too_late(attempts: int, error_message: str | None) -> Settlement:
+    said = "not started in time"
+    if attempts:
+        said = f"too late for another attempt; of the last one: {error_message}"
+    return Settlement("cancelled", error_message=said)
 
 
 async def _end(

@@ -277,6 +277,9 @@ class EngineModel:
             # After a lost attempt nobody knows what it did.
             job.become("unknown" if lost else refused, worker)
             return False
+        if lost and job.expired:
+            job.become("unknown", worker)
+            return False
         if lost:
             job.become("pending", worker)
         if job.expired:

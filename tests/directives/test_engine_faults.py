@@ -158,8 +158,31 @@ async def test_what_was_lost_and_is_too_late_ends_with_its_execution(
         await session.execute(text("UPDATE directives SET expires_at = now()"))
     async with DirectiveRunner(database, settings, owner="worker-1", types=TYPES) as runner:
         (outcome,) = await runner.drain()
-    assert outcome.state == "cancelled"
-    assert await states(database, tenant) == {"too late": ("cancelled", "cancelled")}
+    # Nobody knows what the lost attempt did, so that it is not told as never started.
+    assert outcome.state == "unknown"
+    assert (outcome.error_message or "").endswith("; it is too late for another")
+    assert await states(database, tenant) == {"too late": ("unknown", "failed")}
+
+
+async def test_what_is_too_late_for_another_attempt_tells_how_the_last_one_ended(
+    database: Database, settings: Settings, tenant: Tenant
+) -> None:
+    async def fail(_context: HandlerContext, _params: Kind) -> dict[str, Any]:
+        raise DirectiveFailed("network", "refused", retry_after=60)
+
+    failing = {"test.work": DirectiveType("test.work", "Works.", Kind, fail, retry=QUICK)}
+    later = system_clock() + timedelta(hours=1)
+    await ask(database, tenant, "too late", expires_at=later)
+    async with DirectiveRunner(database, settings, owner="worker-1", types=failing) as runner:
+        assert [one.state for one in await runner.drain()] == ["pending"]
+        async with database.tenant(tenant.schema) as session:
+            await session.execute(
+                text("UPDATE directives SET expires_at = now(), available_at = now()")
+            )
+        (outcome,) = await runner.drain()
+    assert (outcome.state, outcome.error_message) == (
+        "cancelled", "too late for another attempt; of the last one: refused",
+    )  # fmt: skip
 
 
 async def test_a_worker_that_stops_inside_a_transaction_holds_its_rows_for_no_longer_than_a_lease(
