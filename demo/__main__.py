@@ -218,7 +218,7 @@ def _stay(platform: Platform, page: str, hook: str, keys: dict[str, str], shop: 
     console.print(f"  acme's key:     {keys['acme']}")
     link = asyncio.run(_console_link(platform.settings, "acme"))
     console.print(f"  sign in to acme's console, once: {link}")
-    console.print(f"  chat with yourself: on {shop}, and in {platform.urls['api']}/support/webchat")
+    console.print(f"  chat with yourself: on {shop} and in {platform.urls['api']}/support/webchat")
     with contextlib.suppress(KeyboardInterrupt):
         platform.wait()
 
