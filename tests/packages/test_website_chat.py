@@ -194,11 +194,14 @@ async def test_each_sites_own_choices_go_before_the_tenants(
     assert sorted("private words" in post.message for post in mattermost.posts) == [False, True]
 
 
-async def test_the_test_looks_at_every_site_and_posts_one_line(
+async def test_the_test_looks_at_every_site_and_posts_a_line_in_each_place(
     chat: Chat, mattermost: RunningMattermost
 ) -> None:
     installation = await chat.installed(mattermost)
+    chosen = installation.config["notify_installation_id"]
     good = await chat.site()
+    for channel in ("town-square", "town-square", None):
+        await chat.site(notify={"installation_id": chosen, "channel": channel})
     closed = await chat.site(origins=())
     vendor = await chat.site(mode="charla_embed")
     async with chat.database.tenant(chat.tenant.schema) as session:
@@ -208,8 +211,9 @@ async def test_the_test_looks_at_every_site_and_posts_one_line(
     await chat.work()
     await chat.hours_pass()
     assert (await chat.directive(directive.id)).state == "succeeded"
-    (post,) = mattermost.posts
-    assert "This is a test" in post.message
+    assert len(mattermost.posts) == 2
+    assert all("This is a test" in post.message for post in mattermost.posts)
+    assert len({post.channel_id for post in mattermost.posts}) == 2
     (told,) = await chat.told("webchat.test.completed")
     assert told["posted"] is True
     found = {one["site_id"]: one["problem"] for one in told["sites"]}

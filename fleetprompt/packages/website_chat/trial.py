@@ -1,5 +1,6 @@
-"""The test that an administrator asks for: every site looked at, and one line where the team is told."""
+"""The test that an administrator asks for: every site looked at, and a line wherever the team is told."""
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from fleetprompt.tenants.service import Tenant
 from fleetprompt.webchat.mattermost import connection_to, post_once
 from fleetprompt.webchat.models import ChatSite
 from fleetprompt.webchat.registration import list_sites
+from fleetprompt.webchat.site_settings import Notify, SiteSettings
 from fleetprompt.webchat.tenant_settings import ChatSettings, tenant_chat
 
 TEST = "webchat.test"
@@ -65,27 +67,34 @@ async def request_test(
 
 
 async def test_chat(context: HandlerContext, params: TestParams) -> dict[str, Any]:
-    """Look at every site, post one line, and tell of both; a second attempt posts and tells nothing more."""
+    """Look at every site, post a line in each place, and tell of both; what was done is not done again."""
     async with context.database.tenant(context.tenant.schema) as session:
         chat = await tenant_chat(session)
         if chat.installation_id is None or chat.switched_off:
             raise DirectiveFailed("validation", "The package website_chat is not installed and on.")
-        sites = [_finding(site, chat.settings) for site in await list_sites(session)]
-        notify = chat.settings.notify
-        connection = (
-            None
-            if notify is None
-            else await connection_to(session, notify.installation_id, notify.channel)
+        sites = await list_sites(session)
+        places = {
+            place: await connection_to(session, place.installation_id, place.channel)
+            for place in _places(sites, chat.settings)
+        }
+    told = {
+        "installation_id": str(params.installation_id),
+        "sites": [_finding(site, chat.settings) for site in sites],
+        "posted": bool(places),
+    }
+    for place, connection in places.items():
+        key = (
+            f"webchat_test:{context.tenant.slug}:{params.execution_id}:"
+            f"{place.installation_id}#{place.channel or 'default'}"
         )
-    told = {"installation_id": str(params.installation_id), "sites": sites}
-
-    async def tell(session: AsyncSession) -> None:
+        await post_once(context, connection, key, _TEXT, place.channel, _nothing_more)
+    async with context.database.tenant(context.tenant.schema) as session:
         await emit(
             session,
             NewSignal(
                 type="webchat.test.completed",
                 source="webchat",
-                data={**told, "posted": connection is not None},
+                data=told,
                 subject_type="installation",
                 subject_id=str(params.installation_id),
                 correlation_id=context.directive.correlation_id,
@@ -94,16 +103,24 @@ async def test_chat(context: HandlerContext, params: TestParams) -> dict[str, An
             ),
         )
 
-    if notify is None or connection is None:
-        async with context.database.tenant(context.tenant.schema) as session:
-            await tell(session)
-        return {**told, "posted": False}
-    key = f"webchat_test:{context.tenant.slug}:{params.installation_id}:{params.execution_id}"
-    await post_once(context, connection, key, _TEXT, notify.channel, tell)
-    return {**told, "posted": True, "destination": connection.destination}
+    return {**told, "destinations": [one.destination for one in places.values()]}
 
 
 test_chat.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name
+
+
+def _places(sites: Iterable[ChatSite], chat: ChatSettings) -> list[Notify]:
+    """Where conversations are told of: the tenant's place, and those of sites that have their own."""
+    own = (
+        SiteSettings.model_validate(site.settings).notify
+        for site in sites
+        if site.status == "active" and site.mode == "native"
+    )
+    return list(dict.fromkeys(place for place in (chat.notify, *own) if place is not None))
+
+
+async def _nothing_more(session: AsyncSession) -> None:
+    """What is told when a line is posted: nothing, until all are."""
 
 
 def _finding(site: ChatSite, chat: ChatSettings) -> dict[str, Any]:
