@@ -64,7 +64,10 @@ class NewDirective(BaseModel):
         Field(description=f"Not before; at most {FURTHEST_START.days} days from now."),
     ] = None
     expires_at: Annotated[
-        Instant | None, Field(description="Cancelled unless it has started by then.")
+        Instant | None,
+        Field(
+            description="Begins no attempt from then on: cancelled unless it has started by then."
+        ),
     ] = None
     priority: Annotated[
         int,
