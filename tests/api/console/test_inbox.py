@@ -157,6 +157,7 @@ async def test_trap_54_two_operators_escalate_at_once_and_see_one_directive(
         page = (await other.get(address)).text
         section = page[page.index('id="escalations"') :]
         (directive,) = {one for one in links_of(section) if one.startswith("/console/directives/")}
+        assert "<li data-soon>" in section  # what becomes of it is looked for soon
         assert (await other.get(directive)).status_code == 200
         wrong = await one.post(f"{address}/escalate", data={"to": "email:evil@example.org"})
         assert wrong.status_code in (409, 422)
