@@ -60,6 +60,8 @@ def signals_metadata(report: DayReport) -> Metadata:
     found: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(report.rows),
         "late_rows": dg.MetadataValue.int(report.late_rows),
+        "failures": dg.MetadataValue.int(sum(report.failures_by_hour)),
+        "cost_usd": dg.MetadataValue.float(round(sum(report.cost_by_hour), 6)),
         "bytes": dg.MetadataValue.int(report.bytes),
         "utc_window": utc_window(report.day),
         "file": dg.MetadataValue.path(str(report.path)),
@@ -68,6 +70,12 @@ def signals_metadata(report: DayReport) -> Metadata:
         top = list(report.by_type.items())[:10]
         found["top_types"] = dg.MetadataValue.md(markdown_table(["type", "signals"], top))
         found["by_hour"] = dg.MetadataValue.md(hours_picture(report.by_hour))
+    for name, by_hour, what in (
+        ("failures_by_hour", report.failures_by_hour, "failures"),
+        ("cost_by_hour", report.cost_by_hour, "dollars of cost"),
+    ):
+        if any(by_hour):
+            found[name] = dg.MetadataValue.md(hours_picture(by_hour, what))
     return found
 
 

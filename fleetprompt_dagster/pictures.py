@@ -16,7 +16,7 @@ _PALETTE = bytes((255, 255, 255, 79, 67, 221))
 _TRANSPARENCY = bytes((0, 255))
 
 
-def bar_chart(values: Sequence[int]) -> bytes:
+def bar_chart(values: Sequence[float]) -> bytes:
     """One bar for each value, scaled to the largest; a value above zero is at least one pixel high.
 
     The picture is 10 pixels wide for each value and 48 high, with a base line. PNG per RFC 2083: one
@@ -24,7 +24,7 @@ def bar_chart(values: Sequence[int]) -> bytes:
     """
     width = (_BAR + _GAP) * len(values)
     largest = max(values, default=0) or 1
-    heights = [value and max(1, round(value / largest * (_HEIGHT - 1))) for value in values]
+    heights = [max(1, round(value / largest * (_HEIGHT - 1))) if value else 0 for value in values]
     raw = bytearray()
     for line in range(_HEIGHT):
         level = _HEIGHT - 1 - line
@@ -50,10 +50,11 @@ def bar_chart(values: Sequence[int]) -> bytes:
     )
 
 
-def hours_picture(by_hour: Sequence[int]) -> str:
-    """Signals by UTC hour, as Markdown with the picture inside; the text says what it shows."""
+def hours_picture(by_hour: Sequence[float], what: str = "signals") -> str:
+    """``what`` by UTC hour, as Markdown with the picture inside; the text says what it shows."""
     peak = max(range(len(by_hour)), key=by_hour.__getitem__)
-    told = f"signals by UTC hour, 00 to 23; most at {peak:02d}:00, {by_hour[peak]}"
+    most = by_hour[peak] if isinstance(by_hour[peak], int) else f"{by_hour[peak]:.4g}"
+    told = f"{what} by UTC hour, 00 to 23; most at {peak:02d}:00, {most}"
     picture = base64.b64encode(bar_chart(by_hour)).decode()
     return f"![{told}](data:image/png;base64,{picture})\n\n{told}"
 

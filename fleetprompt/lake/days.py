@@ -30,6 +30,7 @@ _FETCH_ROWS = 512
 # A row group is closed at whichever comes first.
 GROUP_ROWS = 131_072
 _GROUP_BYTES = 32 * 1024 * 1024
+_MOST_DOLLARS = 1e9
 
 # One writer at a time for a tenant's day. Without it, a slow writer that read first could rename its
 # older content over a newer file whose marks are gone.
@@ -43,7 +44,10 @@ _ROWS = text(
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """What a day's file holds. ``late_rows`` were stored after the day had ended."""
+    """What a day's file holds. ``late_rows`` were stored after the day had ended.
+
+    ``failures_by_hour`` counts signals whose type ends in ``.failed``, ``cost_by_hour`` sums US dollars.
+    """
 
     tenant: str
     day: date
@@ -53,6 +57,8 @@ class DayReport:
     late_rows: int
     by_hour: tuple[int, ...]
     by_type: dict[str, int] = field(repr=False)
+    failures_by_hour: tuple[int, ...] = ()
+    cost_by_hour: tuple[float, ...] = ()
     first_occurred_at: datetime | None = None
     last_occurred_at: datetime | None = None
 
@@ -121,6 +127,8 @@ async def write_signals(database: Database, lake: LakePath, tenant: Tenant, day:
             bytes=target.stat().st_size,
             late_rows=tally.late,
             by_hour=tuple(tally.by_hour),
+            failures_by_hour=tuple(tally.failures_by_hour),
+            cost_by_hour=tuple(tally.cost_by_hour),
             by_type=dict(sorted(tally.by_type.items(), key=lambda item: (-item[1], item[0]))),
             first_occurred_at=tally.first,
             last_occurred_at=tally.last,
@@ -156,6 +164,8 @@ class _Tally:
         self.rows = 0
         self.late = 0
         self.by_hour = [0] * 24
+        self.failures_by_hour = [0] * 24
+        self.cost_by_hour = [0.0] * 24
         self.by_type: Counter[str] = Counter()
         self.first: datetime | None = None
         self.last: datetime | None = None
@@ -165,8 +175,17 @@ class _Tally:
 
         self.rows += batch.num_rows
         self.by_type.update(batch["type"].to_pylist())
-        for one in pc.value_counts(pc.hour(batch["occurred_at"])).to_pylist():
-            self.by_hour[one["values"]] += one["counts"]
+        hours = pc.hour(batch["occurred_at"])
+        failed = hours.filter(pc.ends_with(batch["type"], ".failed"))
+        for counts, found in ((self.by_hour, hours), (self.failures_by_hour, failed)):
+            for one in pc.value_counts(found).to_pylist():
+                counts[one["values"]] += one["counts"]
+        costs = batch["cost_usd"]
+        if costs.null_count < batch.num_rows:
+            for hour, cost in zip(hours.to_pylist(), costs.to_pylist(), strict=True):
+                # Producers say what it cost; what cannot be one is in the file, but in no sum.
+                if cost is not None and 0 <= cost < _MOST_DOLLARS:
+                    self.cost_by_hour[hour] += cost
         self.late += pc.sum(pc.greater_equal(batch["inserted_at"], self._end)).as_py()
         self.first = self.first or batch["occurred_at"][0].as_py()
         self.last = batch["occurred_at"][-1].as_py()

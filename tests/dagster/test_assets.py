@@ -67,6 +67,35 @@ def test_one_tenants_day_by_hand_shows_what_operators_need(bench: Bench) -> None
     assert all(column.description for column in schema.value.columns)
 
 
+def test_failures_and_cost_of_a_day_are_numbers_and_pictures(bench: Bench) -> None:
+    """Whatever producers send as a cost, the day is written and shown."""
+    tenant = bench.tenant()
+    bench.add_partitions(tenant)
+    done, failed = "agent.execution.completed", "agent.execution.failed"
+    bench.insert(tenant, YESTERDAY, kind=done, data='{"cost_usd": 0.25}', many=3)
+    bench.insert(tenant, YESTERDAY.replace(hour=7), kind=failed, data='{"cost_usd": 0.5}', many=2)
+    for odd in ("1e308", "-3", "null", '"much"'):
+        bench.insert(tenant, YESTERDAY, kind=done, data=f'{{"cost_usd": {odd}}}')
+    result = bench.execute("__ASSET_JOB", partition_key=f"{DAY}|{tenant.slug}")
+    assert result.success
+    metadata = result.asset_materializations_for_node("signals")[0].metadata
+    assert metadata["failures"].value == 2
+    assert metadata["cost_usd"].value == 1.75
+    for name, told in (
+        ("failures_by_hour", "failures by UTC hour, 00 to 23; most at 07:00, 2"),
+        ("cost_by_hour", "dollars of cost by UTC hour, 00 to 23; most at 07:00, 1"),
+    ):
+        assert metadata[name].value.startswith(f"![{told}](data:image/png;base64,iVBOR")
+
+    other = bench.tenant()
+    bench.add_partitions(other)
+    bench.insert(other, YESTERDAY)
+    result = bench.execute("__ASSET_JOB", partition_key=f"{DAY}|{other.slug}")
+    metadata = result.asset_materializations_for_node("signals")[0].metadata
+    assert (metadata["failures"].value, metadata["cost_usd"].value) == (0, 0.0)
+    assert not {"failures_by_hour", "cost_by_hour"} & set(metadata)
+
+
 def test_by_hand_a_bad_partition_fails_the_run_after_the_others_are_written(bench: Bench) -> None:
     """Trap 11, by hand: nothing shows green that was not written."""
     good, gone = bench.tenant(), bench.tenant()
