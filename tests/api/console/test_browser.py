@@ -16,6 +16,7 @@ from fleetprompt.directives import service
 from fleetprompt.directives.actors import Actor
 from fleetprompt.directives.approvals import service as approvals
 from fleetprompt.directives.models import Directive
+from fleetprompt.packages.models import Installation
 from fleetprompt.sessions.service import Sessions
 from fleetprompt.settings import Settings
 from fleetprompt.signals.models import Signal
@@ -133,6 +134,8 @@ async def test_every_page_fits_is_accessible_and_breaks_no_rule_of_its_policy(
     chat = await converse(database, tenant, "W" * 300, name="W" * 100)
     async with database.tenant(tenant.schema) as session:
         signal = await session.scalar(select(Signal.id).limit(1))
+        # So that its page has every form.
+        (await session.get_one(Installation, place.installation_id)).state = "installed"
     told: list[str] = []
     found: dict[str, list[str]] = {}
     # Colours that are on their way to others are nobody's.
