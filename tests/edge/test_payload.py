@@ -1,6 +1,7 @@
 """What leaves of a mail, whatever the mail looks like."""
 
 import json
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +20,9 @@ from fleetprompt_edge.mail.classify import classified, delivery_status
 from fleetprompt_edge.mail.headers import Headers
 from fleetprompt_edge.mail.identity import identity, identity_by_name
 from fleetprompt_edge.mail.signals import Mail, MailSignals
-from fleetprompt_edge.mail.snippet import part_text, snippet
+from fleetprompt_edge.mail.snippet import html_text, part_text, snippet
 from fleetprompt_edge.mail.structure import Part, parts, text_part
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetprompt.signals.envelope import Producer, read_one
@@ -255,6 +256,108 @@ def test_trap_45_no_text_whatever_stops_a_mail(raw: bytes, charset: str, encodin
         signal = told(made(b"Subject: " + raw + b"\r\nFrom: " + raw, text=text), with_body=True)
         found = signal["data"]["message"]["snippet"]
         assert found is None or len(found) <= 200
+
+
+HOSTILE = (
+    *(
+        "(",
+        ")",
+        "<",
+        ">",
+        '"',
+        "\\",
+        "@",
+        ",",
+        ";",
+        ":",
+        "[",
+        "]",
+        "=?utf-8?b?a?=",
+        "=?utf-8?q?=FF?=",
+    ),
+    *(
+        "=?x?b?",
+        "?=",
+        " ",
+        "\t",
+        "\r\n ",
+        "eve@example.org",
+        "\x00",
+        "ü",
+        "\udcff",
+        "=?utf-8?b?_?=",
+    ),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(HOSTILE), max_size=20), st.integers(1, 1_500))
+def test_trap_15_no_header_whatever_stops_a_mail(pieces: list[str], times: int) -> None:
+    value = ("".join(pieces).encode("utf-8", "surrogateescape") * times)[:1_500]
+    names = ("From", "To", "Cc", "Subject", "Message-ID", "Content-Type", "Precedence", "Date")
+    header = b"".join(name.encode() + b": " + value + b"\r\n" for name in names)
+    mail = made(header, classification=classified(Headers(header)))
+    assert "incomplete" not in told(mail)["data"]
+
+
+def test_trap_15_a_header_that_the_parsers_give_up_on_still_says_who_wrote() -> None:
+    nested = (
+        b"From: " + b"(" * 5_000 + b" <eve@example.org>\r\nSubject: =?utf-8?b?a?= hello\r\n\r\n"
+    )
+    message = told(made(nested))["data"]["message"]
+    assert (message["from"], message["subject"]) == ("eve@example.org", "=?utf-8?b?a?= hello")
+
+
+def test_what_nobody_thought_of_stops_no_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([RuntimeError("first"), None])
+
+    def once(_: Headers) -> None:
+        if (error := next(calls)) is not None:
+            raise error
+
+    monkeypatch.setattr(Headers, "message_id", once)
+    data = told(made())["data"]
+    assert data["incomplete"] is True
+    assert (data["message"]["imap_uid"], data["message"]["from"]) == (7, None)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<a ",
+        "<a b='",
+        '<a b="',
+        "<a b=",
+        "<!--",
+        "<!",
+        "<?",
+        "</",
+        "<",
+        "<svg></head>",
+        "<a '><b \">",
+    ],
+)
+def test_trap_44_markup_that_is_meant_to_harm_is_read_in_one_pass(piece: str) -> None:
+    began = time.process_time()
+    html_text((piece * 65_536)[:65_536] + "'>")
+    # Minutes where each tag is looked for to the end of the text.
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("markup", "shown"),
+    [
+        ("<a href='x>y'>link</a> it's", "link it's"),
+        ('<td width="1>ok</td> a "quote" <p>n', 'ok a "quote" n'),
+        ("a < b <3 &amp;&lt;", "a < b <3 &<"),
+        ("x<!-- c --><!--[if mso]><p>no</p><![endif]-->y<a hre", "xy"),
+        ("<SCRIPT>a<b'</SCRIPT >z<style>p{}", "z"),
+        ("<svg><svg></svg>no</svg>b<template>no", "b"),
+        (f"&#{'9' * 5000};", f"&#{'9' * 5000};"),
+    ],
+)
+def test_trap_45_broken_markup_shows_what_a_reader_would_see(markup: str, shown: str) -> None:
+    assert " ".join(html_text(markup).split()) == shown
 
 
 def test_trap_45_html_alone_and_flowed_text() -> None:

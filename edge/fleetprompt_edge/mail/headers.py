@@ -1,11 +1,13 @@
 """Header fields, raw and as text, however broken the mail is."""
 
+import re
 from email.utils import getaddresses
 
 from fleetprompt_edge.mail.text import clean, decoded, one_line, shortened, unencoded
 
 LONGEST_VALUE = 2_000  # characters of one header that leave this machine
 MOST_ADDRESSES = 200
+_PLAIN = re.compile(r"[^\s<>()\[\],;:\"\\@]{1,64}@[^\s<>()\[\],;:\"\\@]{1,255}")
 
 
 class Headers:
@@ -46,7 +48,7 @@ class Headers:
             # Display names may hold anything; encoded words are left alone, so that none of them
             # turns into an address.
             text = clean(decoded(raw, None)).replace("\n", " ")
-            for _, address in getaddresses([text]):
+            for address in _addresses(text):
                 if "@" in address and len(address) <= 320:
                     found.setdefault(one_line(address))
                     if len(found) == MOST_ADDRESSES:
@@ -66,3 +68,11 @@ class Headers:
         text = decoded(self.raw(name) or b"", None)
         found = [one for one in clean(text).split() if one.startswith("<") and one.endswith(">")]
         return [one for one in found if not one.lower().endswith("@protonmail.internalid>")]
+
+
+def _addresses(text: str) -> list[str]:
+    try:
+        return [address for _, address in getaddresses([text])]
+    except (RecursionError, ValueError, IndexError):
+        # Comments within comments, deeper than the parser can follow.
+        return _PLAIN.findall(text)

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from fleetprompt_edge.clock import stamp
 from fleetprompt_edge.envelope import Signal, Writer
 from fleetprompt_edge.imap.session import Head
+from fleetprompt_edge.log import logger
 from fleetprompt_edge.mail import snippet as texts
 from fleetprompt_edge.mail.classify import CLASSIFYING_HEADERS
 from fleetprompt_edge.mail.headers import Headers
@@ -101,7 +102,12 @@ class MailSignals:
     ) -> Signal:
         """``email.inbound.received``, cut to the size that the profile allows."""
         arrived = mail.head.arrived or now
-        data = self._data(mail, arrived)
+        try:
+            data = self._data(mail, arrived)
+        except Exception:  # noqa: BLE001 - what strangers write must not stop the connector
+            logger.exception("a mail could not be told in full", extra={"uid": mail.head.uid})
+            bare = replace(mail, headers=Headers(b""), parts=[], text=None, complete=False)
+            data = self._data(bare, arrived)
         if backfill:
             data["backfill"] = True
         shrinking = _shrinking(data)

@@ -6,6 +6,7 @@ Charsets lie, encodings break off, and PostgreSQL takes neither NUL nor half a s
 
 import re
 import unicodedata
+from email.errors import MessageError
 from email.header import decode_header
 
 # Names that mails use for charsets which Python knows under another name.
@@ -64,7 +65,7 @@ def unencoded(value: str) -> str:
         return value
     try:
         parts = decode_header(value)
-    except (ValueError, LookupError, UnicodeError, AssertionError):
+    except (ValueError, LookupError, AssertionError, MessageError):
         return value
     return "".join(
         decoded(part, charset) if isinstance(part, bytes) else part for part, charset in parts
