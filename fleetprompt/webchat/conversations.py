@@ -121,7 +121,10 @@ async def open_conversation(
         if conversation.consent_version is not None:
             data["consent_version"] = conversation.consent_version
         await tell(session, "session.started", conversation, data)
-    if arrival.identity is not None and conversation.identity != arrival.identity.subject:
+    if arrival.identity is not None:
+        if conversation.identity not in (None, arrival.identity.subject):
+            # Somebody else has signed in: the name and the address were the other's.
+            conversation.visitor_name = conversation.visitor_email = None
         conversation.identity = arrival.identity.subject
         named = Contact(arrival.identity.name, arrival.identity.email)
         await keep_contact(session, site, conversation, named, verified=True)

@@ -142,6 +142,11 @@ async def test_t57_who_the_site_vouches_for_is_not_overwritten(
     of = {"conversation_id": widget.conversation}
     answer = await widget.post("contact", {**of, "name": "Somebody", "email": "else@example.org"})
     assert answer.json()["contact"] == {"name": "Noor", "email": "noor@example.org"}
+    # The site may say it anew, and of somebody else it says nothing about the one before.
+    married = await widget.begin(identity=signed(exp=now + 60, name="Noor B."))
+    assert married["contact"] == {"name": "Noor B.", "email": "noor@example.org"}
+    another = await widget.begin(identity=signed(exp=now + 60, sub="c8", name=None, email=None))
+    assert another["contact"] == {"name": None, "email": None}
 
 
 async def test_an_end_is_told_of_once_and_rated_after_it(
