@@ -92,5 +92,6 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("httpx", "httpcore", "hpack"):
+    # The pool is SQLAlchemy's, whose loggers keep to warnings by themselves under their own names.
+    for name in ("httpx", "httpcore", "hpack", "fleetprompt.db.pool.TenantPool"):
         logging.getLogger(name).setLevel(logging.WARNING)

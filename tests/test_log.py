@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fleetprompt import log
+from fleetprompt.db.pool import TenantPool
 from fleetprompt.secrets import redact
 from fleetprompt.tenants.keys import make_token
 
@@ -58,3 +59,12 @@ def test_a_call_whose_arguments_do_not_fit_is_logged_and_raises_nothing(
 ) -> None:
     logging.getLogger("x").warning("one %s two %d", "only")
     assert json.loads(stream.getvalue())["message"] == "one %s two %d"
+
+
+def test_the_pool_of_connections_tells_warnings_alone(stream: io.StringIO) -> None:
+    pool = logging.getLogger(f"{TenantPool.__module__}.{TenantPool.__qualname__}")
+    pool.info("Pool disposed.")
+    pool.warning("no connection came back")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "no connection came back"
+    ]
