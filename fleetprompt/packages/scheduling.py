@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fleetprompt.db.engine import Database
@@ -41,21 +42,36 @@ async def keep_filled(database: Database, now: datetime) -> int:
 
     On the way, slots that an ended directive left open are closed, and messages whose sender died
     while sending become ``unknown``, what nobody approved in time is rejected, and what waits under
-    terms that are no longer in force is asked for anew.
+    terms that are no longer in force is asked for anew. What PostgreSQL refuses for one tenant, whose
+    tables may lie behind this version, is raised when all others are done.
     """
     async with database.platform() as session:
         tenants = await active_tenants(session)
-    made = 0
+    made, refused = 0, None
     for tenant in tenants:
-        async with database.tenant(tenant.schema) as session:
-            await close_abandoned(session)
-            await give_up_lost(session)
-            await expire_due(session, tenant, now)
-            await renew_outdated(session)
-            for installation in await list_installations(session):
-                schedule = _usable_schedule(installation)
-                if schedule is not None:
-                    made += await fill(session, installation.id, schedule, now)
+        try:
+            made += await _keep_tenant(database, tenant, now)
+        except NotFoundError:
+            continue  # deleted just now
+        except DBAPIError as error:
+            logger.exception("a tenant was passed over", extra={"tenant": tenant.slug})
+            refused = error
+    if refused is not None:
+        raise refused
+    return made
+
+
+async def _keep_tenant(database: Database, tenant: Tenant, now: datetime) -> int:
+    made = 0
+    async with database.tenant(tenant.schema) as session:
+        await close_abandoned(session)
+        await give_up_lost(session)
+        await expire_due(session, tenant, now)
+        await renew_outdated(session)
+        for installation in await list_installations(session):
+            schedule = _usable_schedule(installation)
+            if schedule is not None:
+                made += await fill(session, installation.id, schedule, now)
     return made
 
 

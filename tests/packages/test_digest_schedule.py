@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
+from fleetprompt.db.engine import Database
 from fleetprompt.directives import service as directives
 from fleetprompt.executions import service as executions
 from fleetprompt.ids import new_id
@@ -19,7 +22,7 @@ from fleetprompt.packages.mattermost_daily_ops_digest.requests import KIND as MA
 from fleetprompt.packages.mattermost_daily_ops_digest.requests import RUN
 from fleetprompt.packages.scheduling import keep_filled, request_slots
 from fleetprompt.schedules import slots as schedule_slots
-from fleetprompt.tenants.service import Tenant
+from fleetprompt.tenants.service import Tenant, create_tenant, delete_tenant
 from tests.doubles.mattermost import RunningMattermost
 from tests.packages.installed import ADMIN, Platform, connected
 
@@ -216,6 +219,24 @@ async def test_slots_are_kept_filled_and_a_cancelled_ones_is_closed(
     platform.now += timedelta(minutes=1)
     assert await request(platform) == []
     assert mattermost.posts == []
+
+
+async def test_a_tenant_that_cannot_be_kept_fails_the_round_and_holds_up_no_other(
+    platform: Platform, mattermost: RunningMattermost, owner: Database
+) -> None:
+    """Its tables may lie behind this version, where a migration was halted."""
+    await connected(platform, mattermost)
+    slots = await platform.slots()
+    slug = f"a{new_id().hex[-12:]}"  # before every other tenant of the tests
+    broken = await create_tenant(platform.settings, slug=slug, name="Behind")
+    try:
+        async with owner.platform() as session:
+            await session.execute(text(f"ALTER TABLE {broken.schema}.approvals RENAME TO gone"))
+        with pytest.raises(ProgrammingError):
+            await keep_filled(platform.database, slots[0].due_at + timedelta(days=2))
+        assert len(await platform.slots()) > len(slots)
+    finally:
+        await delete_tenant(platform.settings, slug=slug, typed=slug)
 
 
 async def test_running_by_hand_does_not_use_up_the_slot(
