@@ -21,6 +21,8 @@ CANARIES = (
     "ada.lovelace@example.org",
     "Müller GmbH",
     "canary-subject",
+    "canary-lawyer",
+    "canary-bank",
     "fp_conn_",
     "hooks/",
 )
@@ -33,6 +35,8 @@ def home(tmp_path: Path) -> Customer:
     made = alone(
         tmp_path / "home",
         mailbox__folders=("INBOX", "Folders/Müller GmbH", "\\Archive"),
+        mailbox__exclude_folders=("Folders/canary-lawyer*",),
+        mailbox__exclude_senders=("@canary-bank.example",),
         mailbox__processed_labels=("Labels/Müller GmbH done",),
         sending__allowed_from_addresses=("ada.lovelace@example.org",),
     )

@@ -73,7 +73,8 @@ def _secrets(profile: Profile, folder: Path) -> list[str]:
 
 
 def _folders(profile: Profile, folder: Path) -> set[str]:
-    named = {*profile.mailbox.folders, *profile.mailbox.processed_labels}
+    mailbox = profile.mailbox
+    named = {*mailbox.folders, *mailbox.exclude_folders, *mailbox.processed_labels}
     try:
         with Store(folder) as store, store.transaction():
             named |= {one.name for one in store.ledger.folders()}
@@ -86,6 +87,7 @@ def _config(profile: Profile) -> dict[str, Any]:
     values = flat(profile)
     values["bridge.username"] = "[address]"
     values["sending.allowed_from_addresses"] = len(profile.sending.allowed_from_addresses)
+    values["mailbox.exclude_senders"] = len(profile.mailbox.exclude_senders)
     return values
 
 
