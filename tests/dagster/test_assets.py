@@ -174,6 +174,22 @@ def test_repeated_dedupe_keys_are_found(bench: Bench) -> None:
     assert wrong.metadata["repeated_keys"].value == 1
 
 
+def test_a_secret_that_came_past_ingest_is_found_and_not_told(bench: Bench) -> None:
+    """Trap 20: named by its place and shape, as a warning."""
+    tenant = bench.tenant()
+    bench.insert(tenant, YESTERDAY, data='{"password_changed": true, "note": "the token ring"}')
+    found = _checks(bench)["no_secret_is_found"]
+    assert found.passed
+    assert found.metadata["signals"].value == 1
+    bench.insert(tenant, YESTERDAY, data='{"steps": [{"password": "canary-of-a-secret"}]}')
+    wrong = _checks(bench)["no_secret_is_found"]
+    assert not wrong.passed
+    assert wrong.severity is dg.AssetCheckSeverity.WARN
+    assert f"| {tenant.slug} | " in str(wrong.metadata["sample"].value)
+    assert "/data/steps/0/password" in str(wrong.metadata["sample"].value)
+    assert "canary-of-a-secret" not in bench.stored()
+
+
 def test_a_day_that_nobody_writes_is_found(bench: Bench) -> None:
     tenant = bench.tenant()
     bench.insert(tenant, YESTERDAY)

@@ -85,6 +85,7 @@ def test_the_definitions_are_valid_and_complete() -> None:
         "schedule_slots:every_digest_is_on_time",
         "signal_store:dedupe_keys_are_unique",
         "signal_store:no_day_stays_stale",
+        "signal_store:no_secret_is_found",
         "signal_store:signals_match_postgresql",
     ]
     jobs = {

@@ -4,7 +4,14 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from fleetprompt.lake.audit import Difference, differences, overdue_days, repeated_keys
+from fleetprompt.lake.audit import (
+    Difference,
+    SecretFound,
+    differences,
+    overdue_days,
+    repeated_keys,
+    secrets_since,
+)
 from fleetprompt.lake.stale import TODAY_SETTLES_AT_MOST
 from fleetprompt.tenants.service import Tenant, active_tenants
 from fleetprompt_dagster.defs.signals.assets import signal_store
@@ -16,6 +23,9 @@ from fleetprompt_dagster.runbooks import runbook
 LOOK_BACK = 7
 _SAMPLE = 20
 _CLOSED_DAY_OVERDUE = timedelta(minutes=15)
+# Twice as long as it is until the next look.
+_SECRETS_LOOK_BACK = timedelta(hours=2)
+_MOST_SIGNALS_OF_A_TENANT = 20_000
 _TODAY_OVERDUE = TODAY_SETTLES_AT_MOST + timedelta(minutes=30)
 
 
@@ -109,6 +119,48 @@ def dedupe_keys_are_unique(platform: PlatformResource) -> dg.AssetCheckResult:
             if not repeated
             else f"{len(repeated)} tenants have repeated keys. Something wrote signals without their keys: "
             "look at the sources of the repeated signals, stop that writer, and delete the later rows."
+        ),
+    )
+
+
+@dg.asset_check(
+    asset=signal_store.key,
+    metadata=runbook("no_secret_is_found"),
+    description=(
+        "No signal of the last two hours holds what looks like a secret; a warning. To recover: have the "
+        "secret changed where it is valid, see which producer told it, and remove it from the signal."
+    ),
+)
+def no_secret_is_found(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Look for the shapes that ingest refuses, also in what did not come through it."""
+    found: list[SecretFound] = []
+    signals_seen = 0
+    since = platform.now() - _SECRETS_LOOK_BACK
+    with platform.open() as opened:
+        looked_at = _tenants(opened)
+        for tenant in looked_at:
+            seen, own = opened.run(
+                secrets_since(opened.database, tenant, since, _MOST_SIGNALS_OF_A_TENANT)
+            )
+            signals_seen += seen
+            found += own
+    rows = [(one.tenant, one.signal_id, one.type, one.pointer, one.shape) for one in found]
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "tenants": len(looked_at),
+            "signals": signals_seen,
+            "secrets": len(found),
+            "sample": dg.MetadataValue.md(
+                markdown_table(["tenant", "signal", "type", "where", "looks like"], rows[:_SAMPLE])
+            ),
+        },
+        description=(
+            "No signal holds what looks like a secret."
+            if not found
+            else f"{len(found)} places look like secrets. Have each changed where it is valid; then see "
+            "which producer told it, stop that, and remove the value from the signal and write its day again."
         ),
     )
 

@@ -6,6 +6,7 @@ from fleetprompt_dagster.defs.signals.assets import daily_counts, signal_store, 
 from fleetprompt_dagster.defs.signals.checks import (
     dedupe_keys_are_unique,
     no_day_stays_stale,
+    no_secret_is_found,
     signals_match_postgresql,
 )
 from fleetprompt_dagster.defs.signals.jobs import rebuild_stale_days
@@ -13,7 +14,12 @@ from fleetprompt_dagster.defs.signals.sensors import stale_days_sensor
 
 definitions = dg.Definitions(
     assets=[signal_store, signals, daily_counts],
-    asset_checks=[signals_match_postgresql, dedupe_keys_are_unique, no_day_stays_stale],
+    asset_checks=[
+        signals_match_postgresql,
+        dedupe_keys_are_unique,
+        no_day_stays_stale,
+        no_secret_is_found,
+    ],
     jobs=[rebuild_stale_days],
     sensors=[stale_days_sensor],
 )
