@@ -232,9 +232,9 @@ class Delivery:
         held, sighting = await self._look(row)
         if sighting.remote_id is not None:
             return await self._found(held.lease, row, sighting.remote_id)
+        if sighting.complete and not await self._looks_where_it_posts(row):
+            sighting = _LOOKED_ELSEWHERE
         async with self.database.tenant(self.schema) as session:
-            if sighting.complete and await doubt.last_is_unseen(session, row):
-                sighting = _LOOKED_ELSEWHERE
             if not sighting.complete:
                 await doubt.release(session, held.lease)
                 wait = None
@@ -249,6 +249,14 @@ class Delivery:
                 retry_after=wait,
             )
         return await self._send(held.lease)
+
+    async def _looks_where_it_posts(self, row: OutboundMessage) -> bool:
+        """Whether the last message that certainly was posted to the same place, if any, is seen there."""
+        async with self.database.tenant(self.schema) as session:
+            last = await doubt.last_unseen(session, row)
+        if last is None:
+            return True
+        return (await self._proven(last)).remote_id is not None
 
     async def _look(self, row: OutboundMessage) -> tuple[doubt.Held, Sighting]:
         if not self._same_server(row):

@@ -90,24 +90,23 @@ async def note_absence(session: AsyncSession, held: Held, patience: float) -> fl
     return 0.0
 
 
-async def last_is_unseen(session: AsyncSession, message: OutboundMessage) -> bool:
-    """Whether the last message that certainly was posted to the same place was not seen there so far.
+async def last_unseen(session: AsyncSession, message: OutboundMessage) -> OutboundMessage | None:
+    """The last message that certainly was posted to the same place, if it was not seen there so far.
 
     What is posted through one door and looked for through another may have gone elsewhere: then its
     absence proves nothing.
     """
-    last = OutboundMessage
-    seen = await session.execute(
-        select(last.remote_id)
+    last = await session.scalar(
+        select(OutboundMessage)
         .where(
-            last.provider == message.provider,
-            last.remote_place == message.remote_place,
-            last.state == "posted",
+            OutboundMessage.provider == message.provider,
+            OutboundMessage.remote_place == message.remote_place,
+            OutboundMessage.state == "posted",
         )
-        .order_by(last.settled_at.desc())
+        .order_by(OutboundMessage.settled_at.desc())
         .limit(1)
     )
-    return seen.all() == [(None,)]
+    return last if last is not None and last.remote_id is None else None
 
 
 async def free_to_send(

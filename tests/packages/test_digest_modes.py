@@ -270,6 +270,31 @@ async def test_t7_where_the_last_post_is_not_to_be_seen_absence_proves_nothing(
     assert "another team" in told["error_message"]
 
 
+async def test_t7_a_last_post_that_nobody_has_looked_for_yet_is_looked_for_first(
+    platform: Platform, mattermost: RunningMattermost
+) -> None:
+    """Trap 7, hybrid: it says that the token looks in the right place, so that absence counts."""
+    installation = await connected_as(platform, mattermost, "hybrid")
+    mattermost.set(replica_lag_seconds=3600.0)
+    await platform.run_now(installation.id)
+    await platform.work()
+    async with platform.database.tenant(platform.tenant.schema) as session:
+        await session.execute(
+            text(
+                "UPDATE directives SET state = 'cancelled', finished_at = now(), changed_by = 'test'"
+                " WHERE type = 'digest.settle'"
+            )
+        )
+    assert (await entry_of(platform)).remote_id is None
+    mattermost.set(replica_lag_seconds=0.0, fault="drop_before_save", fault_requests=1)
+    await platform.run_now(installation.id)
+    await work_until_settled(platform)
+    ledger = await platform.ledger()
+    assert {entry.remote_id for entry in ledger} == {post.id for post in mattermost.posts}
+    assert [entry.state for entry in ledger] == ["posted", "posted"]
+    assert len(mattermost.posts) == 2
+
+
 async def test_a_token_that_works_no_more_does_not_keep_a_hybrid_digest_back(
     platform: Platform, mattermost: RunningMattermost
 ) -> None:
