@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from uuid import UUID
 
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from fleetprompt.clock import system_clock
 from fleetprompt.db.engine import Database
@@ -51,6 +52,32 @@ async def test_signals_executions_and_directives_are_found_by_what_they_are(
         assert f"{directives}/{place.installed_id}" in links_of(one)
         timeline = links_of((await client.get(f"/console/timeline/{story}")).text)
         assert any(link.startswith(f"{signals}/") for link in timeline)
+
+
+async def test_a_directives_page_leads_to_the_lines_that_it_leaves_out_and_tells_when_it_expires(
+    app: FastAPI, keys: Keys, database: Database, tenant: Tenant
+) -> None:
+    place = await furnish(database, tenant)
+    async with database.tenant(tenant.schema) as session:
+        await session.execute(
+            text(
+                "INSERT INTO execution_logs (execution_id, level, message)"
+                " SELECT :id, 'info', 'line ' || n FROM generate_series(1, 200) AS n"
+            ),
+            {"id": place.execution_id},
+        )
+        await session.execute(
+            text("UPDATE directives SET expires_at = '2199-05-06T07:08Z' WHERE id = :id"),
+            {"id": place.installed_id},
+        )
+    page = f"/console/executions/{place.execution_id}?log_after="
+    async with at_console(app, keys, tenant, await person(keys, tenant, "ada", "viewer")) as client:
+        directive = (await client.get(f"/console/directives/{place.installed_id}")).text
+        (more,) = [link for link in links_of(directive) if link.startswith(page)]
+        assert "line 199" in directive
+        assert "line 200" not in directive
+        assert "line 200" in (await client.get(more)).text
+        assert "06 May 2199, 07:08" in directive
 
 
 async def test_a_package_is_run_checked_and_reconnected_and_its_trouble_is_told_in_words(

@@ -91,6 +91,7 @@ async def read_directive(directive_id: UUID, visitor: Visitor, platform: Platfor
         transitions=transitions,
         executions=ran,
         logs=logs,
+        most_lines=_LOG_LINES,
         versions=versions,
         people=await people_in(platform.database, tenant, named),
         may_cancel=directive.state in _OPEN and _may_cancel(visitor, directive.type),
