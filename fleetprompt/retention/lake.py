@@ -33,9 +33,10 @@ async def remove_files(database: Database, lake: LakePath, tenant: Tenant, first
     """
     own = await asyncio.to_thread(days_with_files, lake, tenant.slug)
     months = await asyncio.to_thread(months_with_files, lake, tenant.slug)
-    # A month that is one file goes when all of it is old.
+    # A month that is one file goes when all of it is old, and with it what came to its days since.
     old = [days for days in map(days_of, months) if days[-1] < first_kept]
-    days = sorted({day for day in own if day < first_kept}.union(*old))
+    alone = {day for day in own if day < first_kept and day.replace(day=1) not in months}
+    days = sorted(alone.union(*old))
     last_days = {month[-1] for month in old}
     for day in days:
         async with database.tenant(tenant.schema) as session:

@@ -15,7 +15,9 @@ from fleetprompt.db.urls import application_url
 from fleetprompt.errors import ConflictError
 from fleetprompt.lake.audit import differences
 from fleetprompt.lake.columns import DAILY_COUNTS, SIGNALS
+from fleetprompt.lake.compaction import compact
 from fleetprompt.lake.layout import day_file
+from fleetprompt.lake.reading import rows_in_day
 from fleetprompt.lake.rebuild import rebuild_days
 from fleetprompt.lake.stale import forget_marks, stale_days
 from fleetprompt.retention.pace import Pace
@@ -195,6 +197,28 @@ async def test_old_files_go_when_the_lakes_own_time_is_over(
     assert rebuilt.signals.rows == 1
     assert await differences(database, kept.lake, tenant, [old]) == []
     assert (await apply_retention(database, limited, tenant, NOW, pace)).lake_days == 1
+
+
+async def test_a_day_that_came_late_to_a_month_in_one_file_goes_with_its_month(
+    database: Database, kept: Settings, insert: Insert, pace: Pace, tenant: Tenant
+) -> None:
+    """Else the month's older rows of that day would be read again, and nobody would erase in them."""
+    first, last = date(2026, 4, 1), date(2026, 4, 30)
+    for day in (first, last):
+        await insert(tenant, noon(day), many=3, inserted_at=noon(day))
+    await settle(database, kept)
+    assert await compact(database, kept.lake, tenant, NOW.date()) > 0
+    await insert(tenant, noon(first), inserted_at=noon(first))
+    await settle(database, kept)
+    # The first of April is older than these days, the last of it is not.
+    limited = kept.model_copy(update={"lake_retention_days": 60})
+    assert (await apply_retention(database, limited, tenant, NOW, pace)).lake_days == 0
+    assert rows_in_day(kept.lake, SIGNALS, tenant.slug, first) == 4
+    later = NOW + timedelta(days=30)
+    assert (await apply_retention(database, limited, tenant, later, pace)).lake_days == 30
+    assert [rows_in_day(kept.lake, SIGNALS, tenant.slug, day) for day in (first, last)] == [
+        None
+    ] * 2
 
 
 async def test_signals_go_in_time_too_where_the_lake_keeps_its_files_for_less_long(
