@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from email.parser import BytesParser
 from email.policy import default
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,6 +228,26 @@ def test_the_hour_s_recipients_are_counted(store: Store) -> None:
     again = office.work(asked(2, 2))
     assert again is not None
     assert again["outcome"] == "succeeded"
+
+
+def test_trap_32_a_database_that_was_lost_sends_nothing_twice(store: Store, tmp_path: Path) -> None:
+    office = Office(store)
+    office.bridge.script, office.bridge.unreadable = ["lost"], True
+    assert office.work(asked()) is None
+    office.clock.turn(2_000)
+    with Store(tmp_path / "new") as fresh:
+        office.store, office.sender = fresh, office.restarted(fresh)
+        assert office.work(asked(1, 2)) is None, "nobody can tell yet"
+        office.bridge.unreadable = False
+        report = office.work(asked(1, 3))
+        assert report is not None
+        assert report["outcome"] == "succeeded"
+        assert office.bridge.tries == 1
+        # What no attempt has sent is sent.
+        report = office.work(asked(2, 2))
+        assert report is not None
+        assert report["outcome"] == "succeeded"
+        assert office.bridge.tries == 2
 
 
 def test_trap_36_a_clock_that_was_wrong_sends_nothing_twice_and_holds_up_nothing(

@@ -139,6 +139,9 @@ class Sender:
         known = Send(
             leased.id, content, order.likeness(), message_id, len(order.recipients), "accepted"
         )
+        if leased.attempt > 1:
+            # Where the database was lost, an attempt that nobody remembers may have sent it.
+            known = known._replace(state="trying", tried_at=int(self._clock.now().timestamp()))
         with self._store.transaction():
             self._store.sends.add(known)
             key = f"email_out_requested:{self._writer.tenant}:{leased.id}"

@@ -141,8 +141,8 @@ def _told(path: Path) -> Iterator[None]:
             aside = _copy_aside(path)
             raise StoreError(
                 f"The database {path} is damaged; a copy was put at {aside}.",
-                remedy=f"Restore it from a backup, or remove it and its -wal file and run "
-                f"`fleetprompt-edge backfill --since` with the day of {path.name}'s last good run.",
+                remedy="Restore it from a backup; or remove it and its -wal file, start the connector, and "
+                "`fleetprompt-edge backfill --since` the day when it last ran well.",
             ) from error
         reason = error.strerror if isinstance(error, OSError) else "it cannot be opened or written"
         raise StoreError(
