@@ -451,7 +451,7 @@ class WebchatApi(HttpServer):
                 if item is None:
                     return None
                 kind, data = item
-                if self.silent or (kind == "message" and (data["seq"] <= sent or not self.tells)):
+                if kind == "message" and (data["seq"] <= sent or not self.tells):
                     continue
                 number = f"id: {data['seq']}\n" if kind == "message" else ""
                 sent = data["seq"] if kind == "message" else sent
@@ -465,7 +465,7 @@ class WebchatApi(HttpServer):
 
     def _tell(self, conversation: Conversation, kind: str, data: Json) -> None:
         for queue, found in self._streams:
-            if found is conversation:
+            if found is conversation and not self.silent:
                 queue.put_nowait((kind, data))
 
 

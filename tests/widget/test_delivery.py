@@ -258,6 +258,7 @@ def test_trap_33_a_stream_without_a_sign_of_life_is_opened_again_where_it_stoppe
     context.clock.install()
     page = visit()
     begin(page)
+    eventually(lambda: api.open_streams == 1)
     api.silent = True
     api.reply("into the void")
     api.silent = False
