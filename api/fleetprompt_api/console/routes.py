@@ -29,6 +29,13 @@ routes.include_router(static.routes)
 for _page in PAGES:
     routes.include_router(_page.routes)
 
+
+@routes.get("/")
+async def root() -> Response:
+    """Whoever types the bare address is a person."""
+    return RedirectResponse(HOME, 307)
+
+
 _elsewhere = page_router()
 
 

@@ -384,6 +384,12 @@ async def test_files_are_cached_for_ever_under_an_address_of_their_content(app: 
             assert (await client.get(other)).status_code == 404
 
 
+async def test_the_bare_address_leads_to_the_console(app: FastAPI) -> None:
+    async with browsing(app) as client:
+        answer = await client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/console")
+
+
 async def test_addresses_that_no_page_has_are_pages_too(
     app: FastAPI, keys: Keys, tenant: Tenant
 ) -> None:
