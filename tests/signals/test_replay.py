@@ -396,7 +396,7 @@ async def test_a_cancelled_replay_stops_keeps_what_it_did_and_stays_cancelled(
     replays: Replays,
 ) -> None:
     replays.work_ = ReplayWork(batch=5)
-    await replays.tell(200)
+    await replays.tell(80)
     asked = await replays.ask(live=True)
     work = asyncio.create_task(replays.work())
     await replays.until_read(asked.id, 10)
@@ -411,11 +411,11 @@ async def test_a_cancelled_replay_stops_keeps_what_it_did_and_stays_cancelled(
     assert stopped.state == (await cancel()).state == "cancelled"
     assert stopped.error_message == "cancelled by user:ada"
     found = await replays.get(asked.id)
-    assert found.signals_read == stopped.signals_read < 200
+    assert found.signals_read == stopped.signals_read < 80
     assert len(await replays.notes()) == found.requested == found.signals_read
     done = await replays.replay(live=True)
     assert done.duplicates == found.requested
-    assert sorted(replays.noted) == list(range(200))
+    assert sorted(replays.noted) == list(range(80))
     with pytest.raises(ConflictError):
         async with replays.database.tenant(replays.tenant.schema) as session:
             await service.cancel_replay(session, replays.tenant, done.id, OWNER)
