@@ -1,7 +1,6 @@
 """Holding the lake against PostgreSQL: what differs, exactly, and what waits too long."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -15,7 +14,6 @@ from fleetprompt.lake.places import LakePath
 from fleetprompt.lake.reading import rows_in_day
 from fleetprompt.lake.removed import days_given_up, removed_signals
 from fleetprompt.lake.stale import StaleDay, stale_days
-from fleetprompt.secrets import find, may_hold_secret
 from fleetprompt.tenants.service import Tenant
 
 _COUNTS = text(
@@ -34,22 +32,6 @@ _REPEATED_KEYS = text(
     " AND occurred_at >= :start AND occurred_at < :end"
     " GROUP BY dedupe_key, source IN ('platform', 'dagster') HAVING count(*) > 1) AS repeated"
 )
-_STORED_SINCE = text(
-    "SELECT id::text, type, data::text, metadata::text FROM signals"
-    " WHERE inserted_at > :since ORDER BY id DESC LIMIT :most"
-)
-_FETCH_ROWS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class SecretFound:
-    """A signal in which something looks like a secret: where, and its shape; never what it is."""
-
-    tenant: str
-    signal_id: str
-    type: str
-    pointer: str
-    shape: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +84,6 @@ async def repeated_keys(database: Database, tenant: Tenant, days: Sequence[date]
             _REPEATED_KEYS, {"start": utc_day(days[0])[0], "end": utc_day(days[-1])[1]}
         )
     return int(found or 0)
-
-
-async def secrets_since(
-    database: Database, tenant: Tenant, since: datetime, most: int
-) -> tuple[int, list[SecretFound]]:
-    """How many of the tenant's signals stored since were looked at, the newest ``most``, and what was found.
-
-    By the same shapes as at ingest, which refuses them: these came another way, or a shape is newer.
-    """
-    looked_at, found = 0, []
-    async with database.tenant(tenant.schema) as session:
-        rows = await session.stream(
-            _STORED_SINCE.execution_options(stream_results=True, max_row_buffer=_FETCH_ROWS),
-            {"since": since, "most": most},
-        )
-        async for id_, type_, *parts in rows:
-            looked_at += 1
-            for name, raw in zip(("data", "metadata"), parts, strict=True):
-                if may_hold_secret(raw.encode()):
-                    found += [
-                        SecretFound(tenant.slug, id_, type_, pointer, shape)
-                        for pointer, shape in find(json.loads(raw), f"/{name}")
-                    ]
-    return looked_at, found
 
 
 async def overdue_days(

@@ -4,15 +4,9 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from fleetprompt.lake.audit import (
-    Difference,
-    SecretFound,
-    differences,
-    overdue_days,
-    repeated_keys,
-    secrets_since,
-)
+from fleetprompt.lake.audit import Difference, differences, overdue_days, repeated_keys
 from fleetprompt.lake.stale import TODAY_SETTLES_AT_MOST
+from fleetprompt.signals.secret_search import SecretFound, secrets_since
 from fleetprompt.tenants.service import Tenant, active_tenants
 from fleetprompt_dagster.defs.signals.assets import signal_store
 from fleetprompt_dagster.metadata import markdown_table
