@@ -55,7 +55,7 @@ def dates_together(events: Iterable[AssetEvent]) -> list[AssetEvent]:
 
 
 def date_metadata(tenants: Mapping[str, Metadata]) -> Metadata:
-    """Of a date: sums of the tenants' numbers, what they have in common, and a row for each tenant.
+    """Of a date: sums of the tenants' counts, what they have in common, and a row for each tenant.
 
     It tells of those tenants that were written together, which is not always all of them.
     """

@@ -26,7 +26,10 @@ def sql(
     lake: Lake = None,
     csv: Annotated[bool, typer.Option("--csv", help="CSV in place of a table.")] = False,
 ) -> None:
-    """Ask the lake: views signals, daily_counts, executions, cost, emails, digests, conversation_days."""
+    """Ask the lake.
+
+    Views: signals, daily_counts, executions, cost, emails, conversations, conversation_days, digests.
+    """
     import duckdb
 
     from fleetprompt.errors import FleetPromptError
