@@ -133,15 +133,16 @@ def _import_seconds() -> float:
 def _at_rest(console: Console, platform: Fleet, dagster: Dagster) -> float:
     many = len(platform.tenants)
     wait("every tenant in the grid", lambda: dagster.partitions("signals").total >= many, _PATIENCE)
-    wait("a minute without a run", lambda: _rests(dagster), _PATIENCE)
+    since = time.time()
+    wait("a minute without a run", lambda: _rests(dagster, since), _PATIENCE)
     held = resident_mb()
     told = ", ".join(f"{kind} {mb:.0f}" for kind, mb in held.most_common())
     console.print(f"  memory at rest in MB: {told}")
     return float(sum(held.values()))
 
 
-def _rests(dagster: Dagster) -> bool:
-    ended = [run.ended_at for run in dagster.runs()]
+def _rests(dagster: Dagster, since: float) -> bool:
+    ended = [since, *(run.ended_at for run in dagster.runs())]
     return all(at is not None and time.time() - at >= _REST_SECONDS for at in ended)
 
 
